@@ -1,0 +1,1 @@
+"""Flat YAML presets; read them with ``egopose.config.load_preset``."""

@@ -1,0 +1,232 @@
+"""Files read with bounds and written atomically: no partial or corrupt output is ever left under a final name."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from egopose.errors import EgoposeError
+
+MAX_JSON_BYTES = 8 << 30
+MAX_JSON_DEPTH = 64
+
+
+def _write_error(path: Path, error: OSError) -> EgoposeError:
+    reason = error.strerror or str(error)
+    return EgoposeError(f"{path}: cannot write ({reason}); nothing was left there, choose a writable place with room")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable where the system allows it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path of the same suffix in the same folder; on success it is synced and renamed.
+
+    Args:
+        path: The final name.
+
+    Yields:
+        A path that does not exist yet, for a library to write to.
+
+    Raises:
+        EgoposeError: The folder cannot be made or written, or the disk is full. The temporary file is removed
+            and an older file of the final name stays as it was.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        os.close(descriptor)
+    except OSError as error:
+        raise _write_error(path, error) from error
+    temporary = Path(name)
+    try:
+        temporary.unlink()
+        try:
+            yield temporary
+            with open(temporary, "rb+") as stream:
+                os.fsync(stream.fileno())
+            # mkstemp makes private files; outputs follow the user's umask like any other
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(temporary, 0o666 & ~mask)
+            os.replace(temporary, path)
+        except OSError as error:
+            if isinstance(error, EgoposeError):
+                raise
+            raise _write_error(path, error) from error
+        _sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
+    """Open a temporary file that takes the final name only when the block ends well.
+
+    Args:
+        path: The final name.
+        mode: ``"wb"`` or ``"w"`` (UTF-8, newline unchanged).
+
+    Yields:
+        The open file.
+
+    Raises:
+        EgoposeError: As :func:`atomic_path`.
+    """
+    with atomic_path(path) as temporary:
+        encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+        with open(temporary, mode, encoding=encoding, newline=newline) as stream:
+            yield stream
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2) -> None:
+    """Write strict JSON atomically; non-finite numbers are refused by the encoder (use None).
+
+    Args:
+        path: The final name.
+        value: Something the standard encoder takes.
+        indent: As in :func:`json.dumps`.
+
+    Raises:
+        EgoposeError: The file cannot be written or the value holds NaN or infinity.
+    """
+    try:
+        text = json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise EgoposeError(f"{path}: cannot be written as JSON ({error})") from error
+    with atomic_write(path, "w") as stream:
+        stream.write(text + "\n")
+
+
+def read_bytes(path: str | os.PathLike[str], max_bytes: int = MAX_JSON_BYTES) -> bytes:
+    """Read a whole file of bounded size.
+
+    Raises:
+        EgoposeError: The file is absent, unreadable, a folder, or larger than ``max_bytes``.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise EgoposeError(f"{path}: {size} bytes; at most {max_bytes} are read at once, split the file")
+        return path.read_bytes()
+    except OSError as error:
+        raise EgoposeError(f"{path}: cannot read ({error.strerror or error}); check the path") from error
+
+
+def parse_json(data: bytes | str, where: str | os.PathLike[str], *, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """Parse JSON as the field writes it: bare ``NaN`` and ``Infinity`` are read, duplicate keys refused.
+
+    Args:
+        data: The text.
+        where: Name used in messages.
+        max_depth: Nesting beyond this is refused before it is parsed.
+
+    Raises:
+        EgoposeError: Not UTF-8, not JSON (with line and column), nested too deep, or an object repeats a key.
+    """
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+    except UnicodeDecodeError as error:
+        raise EgoposeError(f"{where}: not UTF-8 text (byte {error.start}); expected a JSON file") from error
+    if not text.strip():
+        raise EgoposeError(f"{where}: the file is empty; expected JSON")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    raise EgoposeError(f"{where}: key {key!r} stands twice in one object; remove one")
+                seen.add(key)
+        return result
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise EgoposeError(
+            f"{where}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); "
+            "the file may be truncated, write or download it again"
+        ) from error
+    except RecursionError as error:
+        raise EgoposeError(f"{where}: nested deeper than {max_depth} levels; expected a flat file") from error
+    except EgoposeError:
+        raise
+    except ValueError as error:
+        raise EgoposeError(f"{where}: holds a number that cannot be read ({error})") from error
+    if _depth_exceeds(value, max_depth):
+        raise EgoposeError(f"{where}: nested deeper than {max_depth} levels; expected a flat file")
+    return value
+
+
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    level: list[Any] = [value]
+    for _ in range(limit):
+        deeper: list[Any] = []
+        for item in level:
+            children = item.values() if isinstance(item, dict) else item if isinstance(item, list) else ()
+            deeper.extend(child for child in children if isinstance(child, dict | list))
+        if not deeper:
+            return False
+        level = deeper
+    return True
+
+
+def read_json(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """Read a JSON file; see :func:`parse_json` for what is accepted.
+
+    Raises:
+        EgoposeError: The file cannot be read, or is not the JSON that :func:`parse_json` accepts.
+    """
+    return parse_json(read_bytes(path, max_bytes), path)
+
+
+def read_text(path: str | os.PathLike[str], *, max_bytes: int = 1 << 30) -> str:
+    """Read a UTF-8 text file of bounded size.
+
+    Raises:
+        EgoposeError: The file cannot be read or is not UTF-8 text.
+    """
+    try:
+        return read_bytes(path, max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EgoposeError(f"{path}: not UTF-8 text (byte {error.start}); expected a text file") from error
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hexadecimal SHA-256 of a file, read in blocks.
+
+    Raises:
+        EgoposeError: The file cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise EgoposeError(f"{path}: cannot read ({error.strerror or error}); check the path") from error
