@@ -1,0 +1,109 @@
+"""Atomic writing and bounded reading."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from egopose import files
+from egopose.errors import EgoposeError
+
+
+def write_and_fail(path: Path, error: Exception) -> None:
+    with files.atomic_write(path) as stream:
+        stream.write(b"new")
+        raise error
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="halfway"):
+        write_and_fail(target, RuntimeError("halfway"))
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "a.bin"
+    with (
+        pytest.raises(EgoposeError, match=r"a\.bin: cannot write \(No space left"),
+        files.atomic_write(target) as stream,
+    ):
+        stream.write(b"x")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_text("")
+    with pytest.raises(EgoposeError, match="cannot write"), files.atomic_write(blocker / "a.json"):
+        pass
+
+
+def test_written_files_follow_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        with files.atomic_write(tmp_path / "a", "w") as stream:
+            stream.write("x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_json_reads_bare_nan_and_infinity(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"x": [NaN, Infinity, -Infinity, 1e3]}')
+    x = files.read_json(path)["x"]
+    assert math.isnan(x[0])
+    assert x[1:] == [math.inf, -math.inf, 1000.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "file is empty"),
+        ("  \n", "file is empty"),
+        ('{"a": [1, 2', "line 1, column"),
+        ('{"a": 1, "a": 2}', "key 'a' stands twice"),
+        ("[" * 100 + "]" * 100, "nested deeper than 64"),
+        ("[" * 100_000 + "]" * 100_000, "nested deeper|not valid JSON"),
+        ("\ud800".encode("utf-8", "surrogatepass").decode("latin1"), "not valid JSON"),
+        ("1" * 5000, "number that cannot be read"),
+    ],
+)
+def test_bad_json_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(EgoposeError, match=message) as caught:
+        files.read_json(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_not_utf8_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'{"a": "\xff"}')
+    with pytest.raises(EgoposeError, match="not UTF-8 text"):
+        files.read_json(path)
+
+
+def test_absent_folder_and_oversized_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(EgoposeError, match="cannot read"):
+        files.read_bytes(tmp_path / "none")
+    with pytest.raises(EgoposeError, match="cannot read"):
+        files.read_bytes(tmp_path)
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    with pytest.raises(EgoposeError, match="11 bytes; at most 10"):
+        files.read_bytes(tmp_path / "big", 10)
+
+
+def test_nan_never_gets_into_strict_json(tmp_path: Path) -> None:
+    with pytest.raises(EgoposeError, match="cannot be written as JSON"):
+        files.write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert list(tmp_path.iterdir()) == []
