@@ -30,20 +30,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
 def test_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
-    with (
-        pytest.raises(EgoposeError, match=r"a\.bin: cannot write \(No space left"),
-        files.atomic_write(target) as stream,
-    ):
-        stream.write(b"x")
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(EgoposeError, match=r"a\.bin: cannot write \(No space left"):
+        write_and_fail(target, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_unwritable_folder_is_one_clear_error(tmp_path: Path) -> None:
     blocker = tmp_path / "file"
     blocker.write_text("")
-    with pytest.raises(EgoposeError, match="cannot write"), files.atomic_write(blocker / "a.json"):
-        pass
+    with pytest.raises(EgoposeError, match="cannot write"):
+        write_and_fail(blocker / "a.json", RuntimeError("never reached"))
 
 
 def test_written_files_follow_the_umask(tmp_path: Path) -> None:

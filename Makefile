@@ -1,0 +1,50 @@
+# Everything a newcomer needs: `make demo` and `make test` set themselves up on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+JOBS ?= 2
+OUT ?= demo-out
+
+.PHONY: help setup demo test lint types bench docs wheel clean
+
+help:
+	@echo "make demo   set up, then predict, triangulate and evaluate on embedded captures and write the pages"
+	@echo "make test   set up, then run the tests"
+	@echo "make lint   style, types, import rules      make bench  benchmarks against named peers"
+	@echo "make docs   regenerate the tables           make wheel  build, install and test the wheel"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q --upgrade pip
+	$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@# the GUI wheel of OpenCV needs libGL; without it the headless one serves as well
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || \
+	  { $(PIP) uninstall -q -y opencv-python; $(PIP) install -q -c constraints.txt --force-reinstall --no-deps opencv-python-headless; }
+	@touch $@
+
+demo: setup
+	$(BIN)/egopose demo --out $(OUT)
+
+test: setup
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python tools/bench.py
+
+docs: setup
+	$(BIN)/python tools/bench.py --tables-only
+
+wheel: setup
+	$(BIN)/python tools/check_wheel.py
+
+clean:
+	rm -rf build dist *.egg-info $(OUT) .pytest_cache .mypy_cache .ruff_cache
