@@ -1,0 +1,7 @@
+"""``python -m egopose``."""
+
+import sys
+
+from egopose.cli import main
+
+sys.exit(main())

@@ -1,0 +1,121 @@
+"""The command line: one verb per job. Only the verb that runs is imported, so ``--help`` is instant."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from egopose import __version__
+from egopose.errors import EgoposeError
+
+# verb -> (module:function, or a table of sub-verbs; one line of help)
+VERBS: dict[str, tuple[Any, str]] = {
+    "predict": ("egopose.commands.predict:predict", "an ego clip in, 3D joints of the wearer out"),
+    "triangulate": ("egopose.commands.triangulate:triangulate", "calibrated exo cameras in, 3D joints with error bars out"),
+    "evaluate": (
+        {
+            "body": ("egopose.commands.evaluate:evaluate_body", "the official Ego-Exo4D body protocol"),
+            "hand": ("egopose.commands.evaluate:evaluate_hand", "the official Ego-Exo4D hand protocol"),
+            "pose": ("egopose.commands.evaluate:evaluate_pose", "any prediction against any reference"),
+        },
+        "predictions and ground truth in, numbers out",
+    ),
+    "validate": (
+        {
+            "body": ("egopose.commands.validate:validate_body", "check a body submission"),
+            "hand": ("egopose.commands.validate:validate_hand", "check a hand submission"),
+        },
+        "check a submission before it is sent",
+    ),
+    "view": ("egopose.commands.view:view", "a page, plots or an overlay video of any result"),
+    "convert": ("egopose.commands.convert:convert", "from one format to another"),
+    "synth": ("egopose.commands.synth:synth", "render labelled synthetic ego clips"),
+    "train": ("egopose.commands.train:train", "train the network"),
+    "weights": ("egopose.commands.weights:weights", "list, check and fetch model weights"),
+    "demo": ("egopose.commands.demo:demo", "run the jobs on embedded captures"),
+    "warmup": ("egopose.commands.warmup:warmup", "compile every kernel once and keep it"),
+}  # fmt: skip
+
+USAGE_STATUS = 2
+REFUSED_STATUS = 1
+
+
+def _help(verbs: dict[str, tuple[Any, str]], prefix: str) -> str:
+    width = max(len(name) for name in verbs)
+    lines = [f"usage: {prefix} VERB [options]", ""]
+    if prefix == "egopose":
+        lines += [f"egopose {__version__}: first-person human motion, predicted, triangulated and evaluated", ""]
+    lines += [f"  {name:<{width}}  {text}" for name, (_, text) in verbs.items()]
+    return "\n".join([*lines, "", f"'{prefix} VERB --help' describes one."])
+
+
+def _find(argv: Sequence[str]) -> tuple[str, str, list[str]] | int:
+    """Walk the verb table; returns the target, the program name and the remaining arguments, or an exit status."""
+    verbs, prefix, rest = VERBS, "egopose", list(argv)
+    while True:
+        if not rest or rest[0] in ("-h", "--help"):
+            print(_help(verbs, prefix), file=sys.stdout if rest else sys.stderr)
+            return 0 if rest else USAGE_STATUS
+        if rest[0] == "--version" and prefix == "egopose":
+            print(f"egopose {__version__}")
+            return 0
+        word = rest.pop(0)
+        if word not in verbs:
+            print(f"{prefix}: no verb {word!r}; there are: {', '.join(verbs)}", file=sys.stderr)
+            return USAGE_STATUS
+        target, _ = verbs[word]
+        prefix = f"{prefix} {word}"
+        if isinstance(target, str):
+            return target, prefix, rest
+        verbs = target
+
+
+def _on_terminate(signum: int, frame: object) -> NoReturn:
+    # leave through the normal path, so that temporary files are removed
+    raise SystemExit(128 + signum)
+
+
+def run_verb(target: str, prog: str, arguments: list[str]) -> int:
+    """Import and run one verb; returns the exit status."""
+    import tyro
+
+    module, name = target.split(":")
+    function: Callable[..., int | None] = getattr(importlib.import_module(module), name)
+    status = tyro.cli(function, args=arguments, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    return int(status or 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0 done, 1 the input was refused (one line on stderr says why), 2 usage, 130 interrupted.
+    """
+    found = _find(sys.argv[1:] if argv is None else argv)
+    if isinstance(found, int):
+        return found
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    previous = signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        return run_verb(*found)
+    except EgoposeError as error:
+        print(f"{found[1]}: {' '.join(str(error).split())}", file=sys.stderr)
+        return REFUSED_STATUS
+    except KeyboardInterrupt:
+        print(f"{found[1]}: interrupted; nothing half-written was left, run it again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away (a pager, head): not an error of ours
+        sys.stderr.close()
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What every verb shares: JSON on stdout, text for people, a progress bar on a terminal only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Progress = Callable[[float, str], None]
+"""Called with the share done in [0, 1] and what is going on."""
+
+
+def plain(value: Any) -> Any:
+    """Builtins only, NaN and infinity as None, so that the result is valid JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def emit(result: Mapping[str, Any], text: str, as_json: bool) -> None:
+    """Print the result: one JSON object, or the text for people."""
+    print(json.dumps(plain(result), indent=2) if as_json else text)
+
+
+@contextlib.contextmanager
+def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Progress | None]:
+    """A progress callback with a bar on stderr when that is a terminal, None otherwise."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress as Bar, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1.0)
+        yield lambda share, what: bar.update(task, completed=share, description=f"{title}: {what}" if what else title)
