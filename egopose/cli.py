@@ -15,7 +15,7 @@ from egopose.errors import EgoposeError
 # verb -> (module:function, or a table of sub-verbs; one line of help)
 VERBS: dict[str, tuple[Any, str]] = {
     "predict": ("egopose.commands.predict:predict", "an ego clip in, 3D joints of the wearer out"),
-    "triangulate": ("egopose.commands.triangulate:triangulate", "calibrated exo cameras in, 3D joints with error bars out"),
+    "triangulate": ("egopose.commands.triangulate:triangulate", "exo cameras in, 3D joints with error bars out"),
     "evaluate": (
         {
             "body": ("egopose.commands.evaluate:evaluate_body", "the official Ego-Exo4D body protocol"),
