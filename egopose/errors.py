@@ -14,6 +14,10 @@ class EgoposeError(ValueError):
     """
 
 
+class EgoposeWarning(UserWarning):
+    """Input was read, but something in it deserves a look; the message says what and what to do."""
+
+
 class MissingExtra(EgoposeError, ImportError):
     """A feature needs an optional package that is not installed; the message names the extra."""
 

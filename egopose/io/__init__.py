@@ -1,0 +1,13 @@
+"""Reading and writing: one file per format behind one registry.
+
+``load`` finds the format from the content and refuses ambiguity; ``save`` chooses it by suffix. A format is one
+module that registers its reader and writer with the decorators of :mod:`egopose.io.registry`.
+"""
+
+from __future__ import annotations
+
+# importing a module registers its format
+from egopose.io import native, openpose  # noqa: F401
+from egopose.io.registry import Format, detect, formats, get_format, load, save
+
+__all__ = ["Format", "detect", "formats", "get_format", "load", "save"]
