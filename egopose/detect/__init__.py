@@ -1,0 +1,1 @@
+"""2D keypoints from video: backends behind one protocol, one tracker per view."""
