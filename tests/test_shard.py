@@ -95,7 +95,12 @@ def test_processes_and_dask_agree() -> None:
         here = reduced(run_shards(shard_jobs.add, sums(), executor=pool))
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, processes=False
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            protocol="tcp://",
+            dashboard_address=":0",
+            processes=False,
         ) as cluster,
         dask_executor(cluster.scheduler_address) as executor,
     ):
