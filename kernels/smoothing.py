@@ -53,16 +53,17 @@ def _along(info, vector, d, covariance):
 
 
 @nb.njit(cache=True, error_model="numpy")
-def bones_in_frames(mean, info, order, parent, length, length_sd, start, stop):
+def bones_in_frames(mean, info, reference, order, parent, length, length_sd, start, stop):
     """Add what bone lengths say about each joint, by two sweeps of belief propagation along the tree, in place.
 
-    Each bone is the constraint d.(x_child - x_parent) = length with a standard deviation, linearised at the current
-    direction d (exact on a tree for a given d). Joints without a finite mean, and bones with a non-finite length, take
-    no part.
+    Each bone is the constraint d.(x_child - x_parent) = length with a standard deviation, linearised at the direction d
+    of the reference (exact on a tree for a given d). Joints without a finite mean, and bones with a non-finite length,
+    take no part.
 
     Args:
         mean: (T, J, 3) float64, NaN where there is no estimate.
         info: (T, J, 3, 3) float64.
+        reference: (T, J, 3) float64, where bone directions are taken from; may be ``mean`` itself.
         order: (J,) int64, parents before children.
         parent: (J,) int64, -1 for roots.
         length: (J,) float64 metres of the bone to the parent, NaN where not used.
@@ -80,6 +81,7 @@ def bones_in_frames(mean, info, order, parent, length, length_sd, start, stop):
     without = np.empty((3, 3))
     without_vector = np.empty(3)
     for t in range(start, stop):
+        # directions first: the reference may be the array that is written at the end
         for j in range(J):
             known = np.isfinite(mean[t, j, 0])
             up_precision[j] = 0.0
@@ -92,10 +94,17 @@ def bones_in_frames(mean, info, order, parent, length, length_sd, start, stop):
                         vector[j, i] += info[t, j, i, k] * mean[t, j, k]
             p = parent[j]
             direction[j, 0] = np.nan
-            if p >= 0 and known and np.isfinite(length[j]) and np.isfinite(mean[t, p, 0]):
+            if (
+                p >= 0
+                and known
+                and np.isfinite(length[j])
+                and np.isfinite(mean[t, p, 0])
+                and np.isfinite(reference[t, j, 0])
+                and np.isfinite(reference[t, p, 0])
+            ):
                 n = 0.0
                 for i in range(3):
-                    direction[j, i] = mean[t, j, i] - mean[t, p, i]
+                    direction[j, i] = reference[t, j, i] - reference[t, p, i]
                     n += direction[j, i] * direction[j, i]
                 n = np.sqrt(n)
                 if n > 1e-6:

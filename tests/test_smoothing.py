@@ -168,7 +168,7 @@ def test_bone_lengths_are_the_exact_linear_posterior() -> None:
     expected = np.linalg.solve(big, rhs).reshape(5, 3)
     covariance = np.linalg.inv(big)
     m, i = mean[None].copy(), info[None].copy()
-    smoothing.bones_in_frames(m, i, order, parent, length, sd, 0, 1)
+    smoothing.bones_in_frames(m, i, m, order, parent, length, sd, 0, 1)
     np.testing.assert_allclose(m[0], expected, atol=1e-9)
     for j in range(5):
         block = covariance[3 * j : 3 * j + 3, 3 * j : 3 * j + 3]
@@ -182,7 +182,7 @@ def test_absent_joints_and_unknown_lengths_take_no_part() -> None:
     mean[0] = np.nan
     info = random_information(rng, 5)
     m, i = mean[None].copy(), info[None].copy()
-    smoothing.bones_in_frames(m, i, order, parent, length, np.full(5, 0.004), 0, 1)
+    smoothing.bones_in_frames(m, i, m, order, parent, length, np.full(5, 0.004), 0, 1)
     assert np.isnan(m[0, 0]).all()
     np.testing.assert_allclose(m[0, 1], mean[1], atol=1e-12)
     assert abs(np.linalg.norm(m[0, 4] - m[0, 3]) - 0.25) < abs(np.linalg.norm(mean[4] - mean[3]) - 0.25)
