@@ -7,7 +7,17 @@ module that registers its reader and writer with the decorators of :mod:`egopose
 from __future__ import annotations
 
 # importing a module registers its format
-from egopose.io import native, openpose  # noqa: F401
+from egopose.io import (  # noqa: F401
+    c3d,
+    caliscope_points,
+    coco,
+    ego_exo4d_annotation,
+    native,
+    openpose,
+    parquet,
+    plain_csv,
+    trc,
+)
 from egopose.io.registry import Format, detect, formats, get_format, load, save
 
 __all__ = ["Format", "detect", "formats", "get_format", "load", "save"]

@@ -18,7 +18,9 @@ from egopose.errors import EgoposeError
 from egopose.files import read_text
 
 Floats = NDArray[np.float64]
+Size = tuple[int, int]
 MAX_FRAME = 1 << 40
+UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001, "inch": 0.0254}
 
 
 def numbers(value: Any, where: str, shape: tuple[int, ...] | None = None, *, finite: bool = True) -> Floats:
@@ -61,6 +63,42 @@ def image_size(value: Any, where: str) -> tuple[int, int]:
     if (size != np.round(size)).any() or (size < 1).any() or (size > 1 << 20).any():
         raise EgoposeError(f"{where}: is {_short(value)}; expected the image width and height in whole pixels")
     return int(size[0]), int(size[1])
+
+
+def unit_scale(unit: str | float) -> float:
+    """Metres per unit, from its name or as a number.
+
+    Raises:
+        EgoposeError: An unknown name, or not a positive number.
+    """
+    if isinstance(unit, str):
+        if unit in UNITS:
+            return UNITS[unit]
+        try:
+            unit = float(unit)
+        except ValueError:
+            raise EgoposeError(
+                f"unit {unit!r} is unknown; expected {', '.join(UNITS)}, or metres per unit as a number"
+            ) from None
+    if not (np.isfinite(unit) and unit > 0):
+        raise EgoposeError(f"unit is {unit}; expected a positive number of metres per unit")
+    return float(unit)
+
+
+def given_size(size: Any, where: str) -> Size:
+    """(width, height) from a pair or from text such as ``"1920x1080"``.
+
+    Raises:
+        EgoposeError: Not given, or not two whole numbers.
+    """
+    if size is None:
+        raise EgoposeError(f"{where}: the image size is not stored; give size=(width, height)")
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d{1,6})\s*[x, ]\s*(\d{1,6})\s*", size)
+        if match is None:
+            raise EgoposeError(f"{where}: size is {size!r}; expected WIDTHxHEIGHT such as 1920x1080")
+        size = [int(match[1]), int(match[2])]
+    return image_size(np.asarray(size).tolist() if isinstance(size, np.ndarray) else list(size), f"{where}: size")
 
 
 def whole(value: Any, where: str) -> int:

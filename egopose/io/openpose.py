@@ -265,7 +265,7 @@ def read(
     path = Path(path)
     if isinstance(person, str) and person.isdecimal():
         person = int(person)
-    if isinstance(person, str) and person not in PERSON_POLICIES or isinstance(person, int) and person < 0:
+    if (isinstance(person, str) and person not in PERSON_POLICIES) or (isinstance(person, int) and person < 0):
         raise EgoposeError(f"person is {person!r}; expected {', '.join(PERSON_POLICIES)} or a position from 0")
     if not path.is_dir():
         raise EgoposeError(f"{path}: is a file; expected a folder of OpenPose JSON files")

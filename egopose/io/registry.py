@@ -238,4 +238,4 @@ _KINDS = ("Rig", "Observations2D", "PoseSequence", "Trajectory")
 
 def note(message: str) -> None:
     """Warn of something that was read but deserves a look."""
-    warnings.warn(message, EgoposeWarning, stacklevel=3)
+    warnings.warn(message, EgoposeWarning, stacklevel=4)
