@@ -1,0 +1,94 @@
+"""Convolutional image encoder: inverted residuals, stride 32, written for one CPU core."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+STAGES: tuple[tuple[int, int, int, int], ...] = (
+    # expansion, channels at width 1, blocks, stride
+    (1, 16, 1, 1),
+    (4, 24, 2, 2),
+    (4, 40, 2, 2),
+    (4, 80, 3, 2),
+    (4, 128, 3, 2),
+)
+STEM_CHANNELS = 16
+FINE_STAGE = 3
+"""Index of the last stage at stride 16, whose map the hand finder reads."""
+
+
+def _round8(value: float) -> int:
+    return max(8, int(value + 4) // 8 * 8)
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, *, act: bool = True) -> nn.Sequential:
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+    ]
+    if act:
+        layers.append(nn.Hardswish(inplace=True))
+    return nn.Sequential(*layers)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, depthwise, project (Sandler et al., MobileNetV2, 2018)."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        expand = [] if expansion == 1 else [_conv(inputs, hidden, 1)]
+        self.body = nn.Sequential(
+            *expand, _conv(hidden, hidden, 3, stride, hidden), _conv(hidden, outputs, 1, act=False)
+        )
+        self.skip = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H / stride, W / stride)."""
+        y = self.body(x)
+        return x + y if self.skip else y
+
+
+class MobileEncoder(nn.Module):
+    """Images to tokens at stride 32 and a finer map at stride 16.
+
+    Attributes:
+        fine_channels: Channels of the finer map.
+    """
+
+    stride = 32
+    fine_stride = 16
+
+    def __init__(self, dim: int, width: float) -> None:
+        super().__init__()
+        channels = _round8(STEM_CHANNELS * width)
+        self.stem = _conv(3, channels, 3, 2)
+        stages = []
+        for i, (expansion, base, blocks, stride) in enumerate(STAGES):
+            outputs = _round8(base * width)
+            stage = []
+            for k in range(blocks):
+                stage.append(InvertedResidual(channels, outputs, expansion, stride if k == 0 else 1))
+                channels = outputs
+            stages.append(nn.Sequential(*stage))
+            if i == FINE_STAGE:
+                self.fine_channels = outputs
+        self.stages = nn.ModuleList(stages)
+        self.project = _conv(channels, dim, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode.
+
+        Args:
+            image: (N, 3, S, S) float, roughly zero mean and unit variance.
+
+        Returns:
+            Tokens (N, C, S/32, S/32) and the finer map (N, fine_channels, S/16, S/16).
+        """
+        x = self.stem(image)
+        fine = x
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            if i == FINE_STAGE:
+                fine = x
+        return self.project(x), fine

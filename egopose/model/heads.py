@@ -1,0 +1,228 @@
+"""What is read from a finished step: joints, scales, visibility, bones, gravity, floor, contact."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
+
+N_BODY, N_HAND, N_JOINTS = BODY17.n_joints, HAND21.n_joints, BODY17_HANDS.n_joints
+LEFT_WRIST, RIGHT_WRIST = BODY17.index("left_wrist"), BODY17.index("right_wrist")
+CONTACTS = ("left_ankle", "right_ankle")
+SMALLEST_SCALE_M = 0.002
+"""Floor of the predicted scale; a smaller error bar than 4 mm is never claimed."""
+
+
+class HandEstimate(NamedTuple):
+    """Hands as one frame's crops show them, left then right.
+
+    Attributes:
+        wrist: (..., 2, 3) metres, camera axes.
+        offsets: (..., 2, 20, 3) wrist-relative joints, metres, camera axes.
+    """
+
+    wrist: Tensor
+    offsets: Tensor
+
+
+class Output(NamedTuple):
+    """What the network says about each step.
+
+    Attributes:
+        xyz: (..., 59, 3) metres, camera axes (x right, y down, z forward), origin at the camera.
+        log_scale: (..., 59) log of the scale b of the density exp(-r / b) of the error's length r, metres.
+        visible: (..., 59) logit that the joint is seen in the image.
+        up: (..., 3) unit, gravity up in camera axes: given when the head pose is known, else predicted.
+        gravity: (..., 3) the prediction itself, unit.
+        height: (...) camera height over the floor, metres, predicted.
+        bones: (..., B) lengths of the skeleton's bones, metres.
+        contact: (..., 2) logit that the left and right foot rest on the floor.
+        frame_hands: Per-frame hands, used to place the next crops; None without crops.
+        hand_logit: (..., 2) logit that the crop shows the hand, or None.
+    """
+
+    xyz: Tensor
+    log_scale: Tensor
+    visible: Tensor
+    up: Tensor
+    gravity: Tensor
+    height: Tensor
+    bones: Tensor
+    contact: Tensor
+    frame_hands: HandEstimate | None
+    hand_logit: Tensor | None
+
+
+def canonical_axes(up: Tensor) -> Tensor:
+    """R_canonical_camera (..., 3, 3) of gravity up in camera axes (..., 3) unit; see ``headmotion``."""
+    right = torch.zeros_like(up)
+    right[..., 0] = 1.0
+    left = (up * right).sum(-1, keepdim=True) * up - right
+    left = left / left.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return torch.stack([torch.linalg.cross(left, up, dim=-1), left, up], dim=-2)
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Two linear layers; the last one starts small."""
+    last = nn.Linear(hidden, outputs)
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), last)
+
+
+class BodyHead(nn.Module):
+    """Body joints relative to the camera, in canonical axes."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.joints = mlp(dim, dim, N_BODY * 3)
+        self.doubt = mlp(dim, dim, N_BODY * 2)
+        self.mean = nn.Parameter(torch.zeros(N_BODY, 3))
+        # how far each joint sinks when the camera rises: 1 for a foot on the floor
+        self.sink = nn.Parameter(torch.zeros(N_BODY, 3))
+
+    def forward(self, x: Tensor, height: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Joints (..., 17, 3), log scales (..., 17) and visibility logits (..., 17).
+
+        Args:
+            x: (..., C) finished step.
+            height: (...) camera height minus the nominal one, metres; zero when unknown.
+        """
+        joints = self.joints(x).unflatten(-1, (N_BODY, 3)) + self.mean - self.sink * height[..., None, None]
+        # errors have the size of the body part: start the scale at 5 cm
+        scale, visible = self.doubt(x).unflatten(-1, (2, N_BODY)).unbind(-2)
+        return joints, scale - 3.0, visible
+
+
+class HandHead(nn.Module):
+    """One hand from its query: wrist by direction and distance, joints in the crop's axes; a left hand mirrored."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.wrist = mlp(dim, dim, 3)
+        self.joints = mlp(dim, dim, (N_HAND - 1) * 3)
+        self.mean = nn.Parameter(torch.zeros(N_HAND - 1, 3))
+        self.seen = mlp(dim, dim // 2, 1)
+
+    def forward(self, x: Tensor, R_camera_crop: Tensor, focal: Tensor, distance: Tensor) -> tuple[HandEstimate, Tensor]:
+        """Hands in camera axes and whether each crop shows one.
+
+        Args:
+            x: (..., 2, C) left and right query.
+            R_camera_crop: (..., 2, 3, 3).
+            focal: (..., 2) in half sides of the crop.
+            distance: (..., 2) metres.
+        """
+        u, v, ratio = self.wrist(x).unbind(-1)
+        ray = torch.stack([u / focal, v / focal, torch.ones_like(u)], dim=-1)
+        wrist = ray * (distance * torch.exp(ratio.clamp(-2, 2)))[..., None]
+        joints = self.joints(x).unflatten(-1, (N_HAND - 1, 3)) + self.mean
+        return place_hands(wrist, joints, R_camera_crop), self.seen(x)[..., 0]
+
+
+def mirror_left(points: Tensor, axis: int, hand_dim: int) -> Tensor:
+    """Flip one coordinate of the left hand (index 0 along ``hand_dim``) of points (..., 3)."""
+    sign = points.new_ones(2, 3)
+    sign[0, axis] = -1.0
+    shape = [1] * points.ndim
+    shape[hand_dim], shape[-1] = 2, 3
+    return points * sign.reshape(shape)
+
+
+def place_hands(wrist: Tensor, joints: Tensor, R_camera_crop: Tensor) -> HandEstimate:
+    """Undo the mirror and turn crop axes into camera axes."""
+    wrist = mirror_left(wrist, 0, wrist.ndim - 2)
+    joints = mirror_left(joints, 0, joints.ndim - 3)
+    return HandEstimate(
+        torch.einsum("...ij,...j->...i", R_camera_crop, wrist),
+        torch.einsum("...ij,...kj->...ki", R_camera_crop, joints),
+    )
+
+
+class StepHeads(nn.Module):
+    """All heads that read the finished step."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.body = BodyHead(dim)
+        self.side = nn.Parameter(torch.zeros(2, dim))
+        self.hand_joints = mlp(2 * dim, dim, (N_HAND - 1) * 3)
+        self.hand_shift = mlp(2 * dim, dim, 3)
+        self.hand_doubt = mlp(2 * dim, dim, N_HAND * 2)
+        self.hand_gate = mlp(2 * dim, dim // 2, 1)
+        self.rest_joints = mlp(dim, dim, (N_HAND - 1) * 3)
+        self.rest_mean = nn.Parameter(torch.zeros(N_HAND - 1, 3))
+        self.bones = nn.Linear(dim, len(BODY17_HANDS.bones))
+        self.place = nn.Linear(dim, 4)
+        self.contact = nn.Linear(dim, len(CONTACTS))
+
+    def gravity_height(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted up (..., 3) in camera axes, unit, and camera height (...) in metres."""
+        raw = self.place(x)
+        # a level camera sees up along -y
+        up = raw[..., :3] + raw.new_tensor([0.0, -1.0, 0.0])
+        return up / up.norm(dim=-1, keepdim=True).clamp_min(1e-6), raw[..., 3] + 1.5
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        up: Tensor,
+        up_known: Tensor,
+        height: Tensor,
+        hands: HandEstimate | None,
+        hand_query: Tensor | None,
+        hand_known: Tensor | None,
+        hand_logit: Tensor | None,
+    ) -> Output:
+        """Read finished steps (..., C).
+
+        Args:
+            x: Finished steps.
+            up: (..., 3) gravity up in camera axes where ``up_known`` (...) is true.
+            up_known: See ``up``.
+            height: (...) camera height minus the nominal one, zero when unknown.
+            hands: Per-frame hands.
+            hand_query: (..., 2, C) their queries.
+            hand_known: (..., 2) bool, whether there was a crop.
+            hand_logit: (..., 2).
+        """
+        gravity, predicted_height = self.gravity_height(x)
+        up = torch.where(up_known[..., None], up, gravity)
+        R_canonical_camera = canonical_axes(up)
+        body, scale, visible = self.body(x, height)
+        body = torch.einsum("...ji,...kj->...ki", R_canonical_camera, body)
+        wrists = body[..., [LEFT_WRIST, RIGHT_WRIST], :]
+        both = x[..., None, :].expand(*x.shape[:-1], 2, x.shape[-1]) + self.side
+        rest = self.rest_joints(both).unflatten(-1, (N_HAND - 1, 3)) + self.rest_mean
+        rest = mirror_left(rest, 1, rest.ndim - 3)
+        rest = torch.einsum("...ji,...hkj->...hki", R_canonical_camera, rest)
+        query = torch.zeros_like(both) if hand_query is None else hand_query * hand_known[..., None]  # type: ignore[index]
+        pair = torch.cat([both, query], dim=-1)
+        hand_scale, hand_visible = self.hand_doubt(pair).unflatten(-1, (2, N_HAND)).unbind(-2)
+        if hands is not None and hand_known is not None:
+            gate = torch.sigmoid(self.hand_gate(pair)) * hand_known[..., None]
+            seen = hands.wrist + self.hand_shift(pair)
+            wrists = (1 - gate) * wrists + gate * seen
+            fine = hands.offsets + self.hand_joints(pair).unflatten(-1, (N_HAND - 1, 3))
+            rest = torch.where(hand_known[..., None, None], fine, rest)
+            joints = list(body.unbind(-2))
+            joints[LEFT_WRIST], joints[RIGHT_WRIST] = wrists[..., 0, :], wrists[..., 1, :]
+            body = torch.stack(joints, dim=-2)
+        hand = torch.cat([wrists[..., None, :], wrists[..., None, :] + rest], dim=-2)
+        return Output(
+            xyz=torch.cat([body, hand.flatten(-3, -2)], dim=-2),
+            log_scale=torch.cat([scale, hand_scale.flatten(-2) - 3.0], dim=-1).clamp_min(math.log(SMALLEST_SCALE_M)),
+            visible=torch.cat([visible, hand_visible.flatten(-2)], dim=-1),
+            up=up,
+            gravity=gravity,
+            height=predicted_height,
+            bones=nn.functional.softplus(self.bones(x) - 2.0),
+            contact=self.contact(x),
+            frame_hands=hands,
+            hand_logit=hand_logit,
+        )

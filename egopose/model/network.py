@@ -1,0 +1,286 @@
+"""The network: a frame's images and sensors become one token, the tokens of a clip become joints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from egopose.model.config import ModelConfig
+from egopose.model.encoder import MobileEncoder
+from egopose.model.headmotion import HEAD_FEATURES
+from egopose.model.heads import HandEstimate, HandHead, Output, StepHeads
+from egopose.model.imu import IMU_FEATURES
+from egopose.model.rays import RAY_CHANNELS
+from egopose.model.temporal import TemporalTransformer
+from egopose.model.vit import VisionTransformer
+
+SIDES = 2
+HEAT_CHANNELS = 4
+"""Per hand and cell of the hand finder: heat logit, shift right, shift down (cells), log distance."""
+
+
+@dataclass
+class FrameBatch:
+    """Inputs of N frames as tensors; what is None is absent for all of them.
+
+    Attributes:
+        head: (N, HEAD_FEATURES) and head_known (N,) bool.
+        imu: (N, IMU_FEATURES) and imu_known (N,) bool.
+        image: (N, 3, S, S), image_rays (N, g, g, RAY_CHANNELS), image_known (N,) bool.
+        hands: (N, 2, 3, s, s) left (mirrored) and right crop, hand_rays (N, 2, c, c, RAY_CHANNELS), hand_known
+            (N, 2) bool, hand_axes (N, 2, 3, 3) = R_camera_crop, hand_focal (N, 2), hand_distance (N, 2).
+    """
+
+    head: Tensor
+    head_known: Tensor
+    imu: Tensor | None = None
+    imu_known: Tensor | None = None
+    image: Tensor | None = None
+    image_rays: Tensor | None = None
+    image_known: Tensor | None = None
+    hands: Tensor | None = None
+    hand_rays: Tensor | None = None
+    hand_known: Tensor | None = None
+    hand_axes: Tensor | None = None
+    hand_focal: Tensor | None = None
+    hand_distance: Tensor | None = None
+
+    def map(self, change: Any) -> FrameBatch:
+        """The same batch with a function applied to each tensor that is there."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return FrameBatch(**{k: None if v is None else change(v) for k, v in values.items()})
+
+
+class Encoded(NamedTuple):
+    """What is kept of N frames before time enters.
+
+    Attributes:
+        token: (N, C).
+        hand_query: (N, 2, C) or None.
+        hands: Per-frame hands or None.
+        hand_logit: (N, 2) or None.
+        hand_known: (N, 2) bool or None.
+        heat: (N, 2, HEAT_CHANNELS, g, g) or None.
+        up: (N, 3) gravity up in camera axes, and up_known (N,) bool.
+        height: (N,) camera height minus the nominal one, zero when unknown.
+    """
+
+    token: Tensor
+    hand_query: Tensor | None
+    hands: HandEstimate | None
+    hand_logit: Tensor | None
+    hand_known: Tensor | None
+    heat: Tensor | None
+    up: Tensor
+    up_known: Tensor
+    height: Tensor
+
+
+class DecoderLayer(nn.Module):
+    """Queries look at each other, then at the tokens of the frame."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_self, self.norm_cross, self.norm_feed = (nn.LayerNorm(dim) for _ in range(3))
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out_self = nn.Linear(dim, dim)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out_cross = nn.Linear(dim, dim)
+        self.feed = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
+        """(N, Q, C) queries, (N, M, C) tokens."""
+        q, k, v = (self._split(part) for part in self.qkv(self.norm_self(x)).chunk(3, dim=-1))
+        x = x + self.out_self(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        k, v = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
+        q = self._split(self.query(self.norm_cross(x)))
+        x = x + self.out_cross(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return x + self.feed(self.norm_feed(x))
+
+
+class EgoPoseNet(nn.Module):
+    """Body and hands of the wearer from a monocular ego clip, at every step."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.head_in = nn.Sequential(
+            nn.Linear(HEAD_FEATURES, 2 * dim), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(2 * dim, dim)
+        )
+        # centre and spread of the head features in the training data
+        self.register_buffer("head_mean", torch.zeros(HEAD_FEATURES))
+        self.register_buffer("head_std", torch.ones(HEAD_FEATURES))
+        self.imu_in = nn.Sequential(nn.Linear(IMU_FEATURES, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.no_head = nn.Parameter(torch.zeros(dim))
+        self.no_imu = nn.Parameter(torch.zeros(dim))
+        self.no_image = nn.Parameter(torch.zeros(dim))
+        self.no_hand = nn.Parameter(torch.zeros(dim))
+        if config.encoder == "mobile":
+            self.image_encoder: nn.Module = MobileEncoder(dim, config.encoder_width)
+            self.hand_encoder: nn.Module = MobileEncoder(dim, config.encoder_width)
+            self.stride, fine = MobileEncoder.stride, self.image_encoder.fine_channels
+        else:
+            # one transformer sees the image and the crops: user weights load once
+            self.image_encoder = VisionTransformer(
+                layout=config.vit_layout, dim=config.vit_dim, depth=config.vit_depth, heads=config.vit_heads,
+                patch=config.vit_patch, grid=config.image_px // config.vit_patch, out_dim=dim,
+            )  # fmt: skip
+            self.hand_encoder = self.image_encoder
+            self.stride, fine = config.vit_patch, config.vit_dim
+        self.heat = nn.Conv2d(fine, SIDES * HEAT_CHANNELS, 1)
+        self.ray_in = nn.Sequential(nn.Linear(RAY_CHANNELS, dim), nn.GELU(), nn.Linear(dim, dim))
+        self.kind = nn.Parameter(torch.randn(5, dim) * 0.02)
+        self.queries = nn.Parameter(torch.randn(1 + SIDES, dim) * 0.02)
+        self.decoder = nn.ModuleList(DecoderLayer(dim, config.heads) for _ in range(config.decoder_layers))
+        self.decoder_norm = nn.LayerNorm(dim)
+        self.memory_norm = nn.LayerNorm(dim)
+        self.fuse_body = nn.Linear(dim, dim)
+        self.fuse_hands = nn.Linear(SIDES * dim, dim)
+        self.hand_head = HandHead(dim)
+        self.temporal = TemporalTransformer(
+            dim, config.heads, config.temporal_layers,
+            window_s=config.window_s, ring=config.ring, dropout=config.dropout,
+        )  # fmt: skip
+        self.heads = StepHeads(dim)
+        # factors of sigma found on held-out subjects: row 0 joints out of view, row 1 in view
+        self.register_buffer("sigma_factor", torch.ones(2, 59))
+        for layer in (self.fuse_body, self.fuse_hands):
+            # images start as a correction of zero to what the head's motion says
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @property
+    def image_cells(self) -> int:
+        """Token cells along one side of the image."""
+        return self.config.image_px // self.stride
+
+    @property
+    def hand_cells(self) -> int:
+        """Token cells along one side of a hand crop."""
+        return self.config.hand_px // self.stride
+
+    def sensors(self, batch: FrameBatch) -> tuple[Tensor, Tensor]:
+        """Head-motion token and IMU token, (N, C) each, learned ones where absent."""
+        features = ((batch.head - self.head_mean) / self.head_std).clamp(-6, 6)
+        head = torch.where(batch.head_known[:, None], self.head_in(features), self.no_head)
+        if batch.imu is None or batch.imu_known is None:
+            imu = self.no_imu.expand_as(head)
+        else:
+            imu = torch.where(batch.imu_known[:, None], self.imu_in(batch.imu), self.no_imu)
+        return head, imu
+
+    def see(self, image: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (N, g*g, C) of whole images and the hand finder's map (N, 2, HEAT_CHANNELS, f, f)."""
+        tokens, fine = self.image_encoder(image)
+        heat = self.heat(fine).unflatten(1, (SIDES, HEAT_CHANNELS))
+        return tokens.flatten(2).transpose(1, 2) + self.ray_in(rays).flatten(1, 2) + self.kind[0], heat
+
+    def see_hands(self, hands: Tensor, rays: Tensor, known: Tensor) -> Tensor:
+        """Tokens (N, 2 * c*c, C) of the hand crops."""
+        n = hands.shape[0]
+        tokens, _ = self.hand_encoder(hands.flatten(0, 1))
+        tokens = tokens.flatten(2).transpose(1, 2) + self.ray_in(rays.flatten(0, 1)).flatten(1, 2)
+        tokens = torch.where(known.flatten()[:, None, None], tokens, self.no_hand)
+        return (tokens.unflatten(0, (n, SIDES)) + self.kind[1:3, None]).flatten(1, 2)
+
+    def fuse(
+        self, batch: FrameBatch, image_tokens: Tensor | None, hand_tokens: Tensor | None, heat: Tensor | None
+    ) -> Encoded:
+        """Join what the frame's modalities say into its token."""
+        head, imu = self.sensors(batch)
+        token = head + imu
+        query = hands = logit = None
+        if image_tokens is not None or hand_tokens is not None:
+            n = head.shape[0]
+            if image_tokens is None:
+                image_tokens = (self.no_image + self.kind[0]).expand(n, 1, -1)
+            elif batch.image_known is not None:
+                image_tokens = torch.where(batch.image_known[:, None, None], image_tokens, self.no_image + self.kind[0])
+            memory = [image_tokens, (head + self.kind[3])[:, None], (imu + self.kind[4])[:, None]]
+            if hand_tokens is not None:
+                memory.append(hand_tokens)
+            tokens = self.memory_norm(torch.cat(memory, dim=1))
+            x = self.queries.expand(n, -1, -1)
+            for layer in self.decoder:
+                x = layer(x, tokens)
+            x = self.decoder_norm(x)
+            body = self.fuse_body(x[:, 0])
+            if batch.image_known is not None:
+                body = body * batch.image_known[:, None]
+            token = token + body
+            if hand_tokens is not None:
+                assert batch.hand_known is not None and batch.hand_axes is not None
+                assert batch.hand_focal is not None and batch.hand_distance is not None
+                query = x[:, 1:]
+                hands, logit = self.hand_head(query, batch.hand_axes, batch.hand_focal, batch.hand_distance)
+                token = token + self.fuse_hands((query * batch.hand_known[..., None]).flatten(1))
+        known = batch.head_known
+        return Encoded(
+            token, query, hands, logit, batch.hand_known if hand_tokens is not None else None, heat,
+            up=batch.head[:, 2:5], up_known=known, height=batch.head[:, 0] * known,
+        )  # fmt: skip
+
+    def encode(self, batch: FrameBatch) -> Encoded:
+        """All of a frame before time enters, for N frames at once."""
+        image_tokens = hand_tokens = heat = None
+        if batch.image is not None:
+            assert batch.image_rays is not None
+            image_tokens, heat = self.see(batch.image, batch.image_rays)
+        if batch.hands is not None:
+            assert batch.hand_rays is not None and batch.hand_known is not None
+            hand_tokens = self.see_hands(batch.hands, batch.hand_rays, batch.hand_known)
+        return self.fuse(batch, image_tokens, hand_tokens, heat)
+
+    def read(self, finished: Tensor, encoded: Encoded) -> Output:
+        """Joints of finished steps; ``encoded`` has the same leading shape as ``finished``."""
+        return self.heads(
+            finished, up=encoded.up, up_known=encoded.up_known, height=encoded.height, hands=encoded.hands,
+            hand_query=encoded.hand_query, hand_known=encoded.hand_known, hand_logit=encoded.hand_logit,
+        )  # fmt: skip
+
+    def forward(self, batch: FrameBatch, rotation: Tensor, first: Tensor, rest: Tensor) -> tuple[Output, Encoded]:
+        """Whole windows.
+
+        Args:
+            batch: B * T frames, windows one after another.
+            rotation: (B, T, 2, D/2).
+            first: (B, T, T) bool mask of the first layer.
+            rest: (B, T, T) bool mask of the other layers.
+
+        Returns:
+            :class:`Output` with leading shape (B, T), and what was encoded, (B, T) too.
+        """
+        windows = rotation.shape[:2]
+        encoded = reshape_encoded(self.encode(batch), windows)
+        finished = self.temporal(encoded.token, rotation, first, rest)
+        return self.read(finished, encoded), encoded
+
+
+def reshape_encoded(encoded: Encoded, lead: tuple[int, ...] | torch.Size) -> Encoded:
+    """The same frames with another leading shape."""
+
+    def change(value: Any) -> Any:
+        if isinstance(value, HandEstimate):
+            return HandEstimate(*(change(v) for v in value))
+        return None if value is None else value.reshape(*lead, *value.shape[1:])
+
+    return Encoded(*(change(value) for value in encoded))
+
+
+def build(config: ModelConfig, seed: int | None = None) -> EgoPoseNet:
+    """A fresh network; with a seed its weights are the same every time and the global generator is left alone."""
+    if seed is None:
+        return EgoPoseNet(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return EgoPoseNet(config)

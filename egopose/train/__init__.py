@@ -1,0 +1,1 @@
+"""Training: motion and rendered clips, augmentation, the loop."""

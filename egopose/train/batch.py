@@ -1,0 +1,151 @@
+"""From clips to tensors: one window at a time, then stacked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from egopose import rigid
+from egopose.model.config import ModelConfig
+from egopose.model.headmotion import head_features
+from egopose.model.losses import Targets
+from egopose.model.network import FrameBatch
+from egopose.model.rays import normalise
+from egopose.model.clock import FULL, attention_masks, horizon, split_lookahead, time_rotation
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Batch:
+    """What one training step needs.
+
+    Attributes:
+        frames: B * T frames.
+        rotation: (B, T, 2, D/2).
+        first: (B, T, T) bool mask of the first temporal layer.
+        rest: (B, T, T) bool mask of the others.
+        targets: Labels.
+    """
+
+    frames: FrameBatch
+    rotation: Tensor
+    first: Tensor
+    rest: Tensor
+    targets: Targets
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+
+        def move(t: Tensor) -> Tensor:
+            return t.to(device, non_blocking=True)
+
+        return Batch(
+            self.frames.map(move), move(self.rotation), move(self.first), move(self.rest), self.targets.map(move)
+        )
+
+
+def time_arrays(
+    times_s: Array, live: NDArray[np.bool_], lookahead: int, model: ModelConfig
+) -> dict[str, NDArray[Any]]:
+    """Rotation and masks of one window; padded steps see themselves and nothing sees them."""
+    look = None if lookahead == FULL else split_lookahead(lookahead)[1]
+    first, rest = attention_masks(times_s, ring=model.ring, window_s=model.window_s, lookahead=look)
+    own = np.eye(times_s.size, dtype=bool)
+    pair = live[:, None] & live[None, :]
+    return {
+        "rotation": time_rotation(times_s - times_s[0], model.dim // model.heads),
+        "first": (first & pair) | own,
+        "rest": (rest & pair) | own,
+    }
+
+
+def motion_window(
+    times_s: Array,
+    T_world_camera: Array,
+    at: slice,
+    length: int,
+    *,
+    lookahead: int,
+    floor_known: bool,
+    model: ModelConfig,
+) -> dict[str, NDArray[Any]]:
+    """Head features and geometry of one window with its surroundings.
+
+    Args:
+        times_s: (N,) seconds of the window and what lies around it.
+        T_world_camera: (N, 4, 4), NaN where a pose is absent; floor at z = 0.
+        at: The window inside those.
+        length: Steps of the stacked window; shorter ones are padded at the end.
+        lookahead: Steps ahead, or :data:`FULL`.
+        floor_known: Whether the height above the floor is told.
+        model: The network's shape.
+    """
+    motion = head_features(
+        times_s,
+        T_world_camera,
+        floor_z=0.0 if floor_known else None,
+        horizon_s=horizon(times_s, lookahead),
+        steps=np.arange(at.start, at.stop),
+    )
+    n = at.stop - at.start
+    live = np.arange(length) < n
+    times = np.concatenate([times_s[at], times_s[at.stop - 1] + 0.03 * np.arange(1, length - n + 1)])
+    out = {
+        "head": pad(motion.features, length),
+        "head_known": pad(motion.known, length),
+        "times_s": (times - times[0]).astype(np.float32),
+        "step": live,
+    }
+    return {**out, **time_arrays(times, live, lookahead, model)}
+
+
+def pad(values: NDArray[Any], length: int) -> NDArray[Any]:
+    """Repeat the last entry along the first axis up to a length."""
+    short = length - values.shape[0]
+    if short <= 0:
+        return values
+    return np.concatenate([values, np.repeat(values[-1:], short, axis=0)])
+
+
+def target_arrays(
+    T_world_camera: Array, joints: Array, feet: NDArray[np.int8], length: int, visible: NDArray[np.int8] | None = None
+) -> dict[str, NDArray[Any]]:
+    """Labels of one window from true head poses (T, 4, 4) and world joints (T, 59, 3)."""
+    camera = rigid.transform_points(rigid.invert(T_world_camera), joints)
+    unknown = np.full(joints.shape[:2], -1, dtype=np.int8)
+    return {
+        "xyz": pad(camera.astype(np.float32), length),
+        "visible": pad(unknown if visible is None else visible, length),
+        "T_world_camera": pad(T_world_camera.astype(np.float32), length),
+        "up": pad(T_world_camera[:, 2, :3].astype(np.float32), length),
+        "height": pad(T_world_camera[:, 2, 3].astype(np.float32), length),
+        "contact": pad(feet, length),
+    }
+
+
+_FRAME_KEYS = (
+    "head", "head_known", "imu", "imu_known", "image", "image_rays", "image_known", "hands", "hand_rays", "hand_known",
+    "hand_axes", "hand_focal", "hand_distance",
+)  # fmt: skip
+_TARGET_KEYS = (
+    "xyz", "sigma", "visible", "T_world_camera", "times_s", "step", "up", "height", "contact", "crop", "heat",
+    "heat_known",
+)  # fmt: skip
+
+
+def stack(windows: list[dict[str, NDArray[Any]]]) -> Batch:
+    """Stack windows of the same length and the same keys."""
+    arrays = {key: np.stack([w[key] for w in windows]) for key in windows[0]}
+    for key in ("image", "hands"):
+        if key in arrays:
+            arrays[key] = normalise(arrays[key])
+    joined = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    frames = FrameBatch(**{k: joined[k].flatten(0, 1) for k in _FRAME_KEYS if k in joined})
+    targets = Targets(**{**{"sigma": None}, **{k: joined[k] for k in _TARGET_KEYS if k in joined}})
+    return Batch(frames, joined["rotation"], joined["first"], joined["rest"], targets)

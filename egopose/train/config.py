@@ -1,0 +1,102 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from egopose.config import Config
+from egopose.errors import EgoposeError
+from egopose.model.config import ModelConfig
+from egopose.model.losses import LossConfig
+from egopose.train.augment import AugmentConfig
+
+
+class TrainConfig(Config, frozen=True, kw_only=True):
+    """One stage of training.
+
+    Attributes:
+        stage: "motion" trains the temporal part on head poses alone; "images" the encoders on rendered frames;
+            "all" everything.
+        model: The network.
+        loss: Loss weights.
+        augment: Changes of motion clips.
+        motion: npz files of head poses and joints.
+        rendered: Folders of rendered clips.
+        held_out_motion: npz files of held-out subjects, scored during training and never trained on.
+        held_out_rendered: Folders of rendered clips of held-out subjects.
+        subject_weight: Extra sampling factor of some subjects.
+        subject_power: 1 samples seconds alike, 0 samples subjects alike.
+        init: Weights file to start from.
+        train_only: Names of parts that learn; everything when empty.
+        out: Folder of checkpoints, log and weights.
+        steps: Optimiser steps.
+        batch: Windows per step and process.
+        window: Steps per window.
+        lr: Peak learning rate.
+        encoder_lr: Factor of the learning rate for image encoders.
+        warmup: Steps of linear warm-up; a cosine to zero follows.
+        weight_decay: Of AdamW.
+        ema: Decay of the averaged weights.
+        clip: Largest gradient norm.
+        amp: Mixed precision.
+        head_drop: Chance that a window has no head poses.
+        imu_keep: Chance that a window has inertial samples.
+        floor_drop: Chance that the floor's height is not told.
+        image_drop: Chance that a window has no whole image.
+        hand_drop: Chance that a hand crop is absent.
+        seed: Of weights, data and augmentation.
+        threads: Torch threads.
+        device: "cpu", "cuda" or "auto".
+        eval_every: Steps between evaluations.
+        save_every: Steps between checkpoints.
+        log_every: Steps between log lines.
+        tensorboard: Also write TensorBoard events.
+    """
+
+    stage: Literal["motion", "images", "all"] = "motion"
+    model: ModelConfig = msgspec.field(default_factory=ModelConfig)
+    loss: LossConfig = msgspec.field(default_factory=LossConfig)
+    augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
+    motion: tuple[str, ...] = ()
+    rendered: tuple[str, ...] = ()
+    held_out_motion: tuple[str, ...] = ()
+    held_out_rendered: tuple[str, ...] = ()
+    subject_weight: dict[str, float] = {}
+    subject_power: float = 0.5
+    init: str | None = None
+    train_only: tuple[str, ...] = ()
+    out: str = "runs/nano"
+    steps: int = 3000
+    batch: int = 32
+    window: int = 64
+    lr: float = 1e-3
+    encoder_lr: float = 1.0
+    warmup: int = 200
+    weight_decay: float = 0.05
+    ema: float = 0.998
+    clip: float = 1.0
+    amp: Literal["off", "bf16"] = "off"
+    head_drop: float = 0.15
+    imu_keep: float = 0.3
+    floor_drop: float = 0.1
+    image_drop: float = 0.1
+    hand_drop: float = 0.2
+    seed: int = 0
+    threads: int = 1
+    device: str = "cpu"
+    eval_every: int = 500
+    save_every: int = 250
+    log_every: int = 25
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch", "window", "threads", "eval_every", "save_every", "log_every"):
+            if getattr(self, key) < 1:
+                raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected at least 1")
+        for key in ("head_drop", "imu_keep", "floor_drop", "image_drop", "hand_drop", "ema"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected a number from 0 to 1")
+        if self.lr <= 0 or self.clip <= 0 or self.window < 4:
+            raise EgoposeError("train: lr and clip must be positive and window at least 4")
