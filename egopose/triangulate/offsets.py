@@ -1,0 +1,169 @@
+"""When: cameras that started late, early, or between two frames of the others.
+
+A camera that is off in time sees moving joints in the wrong place. The offset of a camera is the one at which its rays
+meet those of the others best; cameras are searched one after the other, first over whole frames, then between them.
+The reference camera keeps its clock.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose.camera import Rig
+from egopose.observations import Observations2D
+from egopose.triangulate.sides import world_rays
+
+Array = NDArray[np.float64]
+
+_SAMPLES = 6000
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class TimeOffsets:
+    """Offsets found.
+
+    Attributes:
+        views: View names.
+        frames: Frames to add to the rig's frame number to find the same moment in each view.
+        reference: The view that kept its clock.
+        cost_before: Root mean capped squared distance between rays, pixels, with no offset.
+        cost_after: The same with the offsets.
+        reliable: Per view, whether the cost has a clear minimum (a person standing still says nothing about time).
+    """
+
+    views: tuple[str, ...]
+    frames: tuple[float, ...]
+    reference: str
+    cost_before: float
+    cost_after: float
+    reliable: tuple[bool, ...]
+
+
+def find_offsets(
+    rig: Rig,
+    observations: Observations2D,
+    *,
+    cap_px: float,
+    max_frames: int = 15,
+    start: TimeOffsets | None = None,
+    seed: int = 0,
+) -> TimeOffsets:
+    """Estimate the time offset of each view from the residual.
+
+    Args:
+        rig: The cameras.
+        observations: 2D joints on each camera's own frame numbers.
+        cap_px: Distances beyond this count as this.
+        max_frames: Largest offset looked for.
+        start: Offsets to start from.
+        seed: Of the sample of joints looked at.
+    """
+    from egopose.kernels import sides
+
+    V, T = observations.n_views, observations.n_frames
+    origins, rays, focal = world_rays(rig, observations)
+    rays = _on_every_frame(rays, observations.frames)
+    seen = np.isfinite(rays[..., 0])
+    enough = np.argwhere(seen.sum(0) >= 2)
+    rng = np.random.default_rng(seed)
+    pick = enough if len(enough) <= _SAMPLES else enough[rng.choice(len(enough), _SAMPLES, replace=False)]
+    frames, joints = np.ascontiguousarray(pick[:, 0]), np.ascontiguousarray(pick[:, 1])
+    reference = int(np.argmax(seen.sum((1, 2))))
+
+    def cost(shifts: Array) -> float:
+        return float(sides.shifted_cost(origins, rays, focal, shifts, cap_px, frames, joints))
+
+    def moved(v: int, value: float) -> float:
+        return cost(_with(shifts, v, value))
+
+    shifts = np.zeros(V) if start is None else np.array(start.frames)
+    before = cost(np.zeros(V))
+    reliable = np.zeros(V, dtype=bool)
+    reliable[reference] = True
+    if V >= 3 and T > 2 and len(pick):
+        reach = min(max_frames, max(T // 4, 1))
+        for _ in range(_ROUNDS):
+            old = shifts.copy()
+            for v in range(V):
+                if v == reference:
+                    continue
+                candidates = np.unique(np.r_[np.arange(-reach, reach + 1.0), shifts[v]])
+                values = np.array([cost(_with(shifts, v, c)) for c in candidates])
+                best = int(values.argmin())
+                shifts[v] = candidates[best] + _between(functools.partial(moved, v), candidates[best])
+                # a valley: reading the camera three frames off must cost clearly more than the best
+                away = np.abs(candidates - candidates[best]) >= 3
+                reliable[v] = bool(away.any() and values[away].min() > 1.05 * values[best] + 1e-9)
+            if np.abs(shifts - old).max() < 0.02:
+                break
+        shifts = np.where(reliable, shifts, 0.0)
+        shifts[np.abs(shifts) < 0.05] = 0.0
+    return TimeOffsets(
+        observations.views, tuple(float(s) for s in shifts), observations.views[reference],
+        float(np.sqrt(before)), float(np.sqrt(cost(shifts))), tuple(bool(r) for r in reliable),
+    )  # fmt: skip
+
+
+def _with(shifts: Array, v: int, value: float) -> Array:
+    changed = shifts.copy()
+    changed[v] = value
+    return changed
+
+
+def _between(cost: Callable[[float], float], centre: float) -> float:
+    """Where between the neighbouring whole frames the cost is lowest: the vertex of a parabola.
+
+    The parabola goes through whole frames only: reading between two frames averages their noise, which would lower the
+    cost for that reason alone.
+    """
+    y = [cost(centre - 1.0), cost(centre), cost(centre + 1.0)]
+    curvature = y[0] - 2 * y[1] + y[2]
+    if not (np.isfinite(curvature) and curvature > 0):
+        return 0.0
+    return float(np.clip(0.5 * (y[0] - y[2]) / curvature, -0.75, 0.75))
+
+
+def _on_every_frame(rays: Array, frames: NDArray[np.int64]) -> Array:
+    """Rays on contiguous frame numbers, NaN where frames were dropped."""
+    if frames.size == 0 or frames[-1] - frames[0] + 1 == frames.size:
+        return np.ascontiguousarray(rays)
+    full = np.full((rays.shape[0], int(frames[-1] - frames[0]) + 1, *rays.shape[2:]), np.nan)
+    full[:, frames - frames[0]] = rays
+    return full
+
+
+def apply_offsets(observations: Observations2D, offsets: TimeOffsets) -> Observations2D:
+    """Observations as if every camera had kept the reference's clock.
+
+    Pixels between two frames are interpolated linearly where both exist.
+    """
+    frames = observations.frames
+    uv, score = observations.uv_px.copy(), None if observations.score is None else observations.score.copy()
+    for v, shift in enumerate(offsets.frames):
+        if shift == 0:
+            continue
+        wanted = frames + shift
+        low = np.floor(wanted + 1e-9).astype(np.int64)
+        part = np.clip(wanted - low, 0.0, 1.0).astype(np.float32)
+        part[part < 1e-6] = 0.0
+        a, has_a = _position(frames, low)
+        b, has_b = _position(frames, np.where(part > 0, low + 1, low))
+        both = (has_a & has_b)[:, None]
+        weight = part[:, None]
+        mixed = (1 - weight[..., None]) * observations.uv_px[v, a] + weight[..., None] * observations.uv_px[v, b]
+        uv[v] = np.where(both[..., None], mixed, np.nan)
+        if score is not None and observations.score is not None:
+            lowest = np.minimum(observations.score[v, a], observations.score[v, b])
+            score[v] = np.where(both, lowest, 0.0)
+    return replace(observations, uv_px=uv, score=score)
+
+
+def _position(frames: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    position = np.clip(np.searchsorted(frames, wanted), 0, frames.size - 1)
+    return position, frames[position] == wanted
