@@ -79,6 +79,9 @@ def check_rotation(R: ArrayLike, where: str, tolerance: float = 1e-4) -> Array:
         )
     if (np.linalg.det(R) < 0).any():
         raise EgoposeError(f"{where}: the rotation is a reflection (determinant -1); one axis is flipped")
+    if error < 1e-14:
+        # exact already: projecting again would only move the last bits, and a saved rotation must come back equal
+        return R.copy()
     U, _, Vt = np.linalg.svd(R)
     return U @ Vt
 

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 # importing a module registers its format
 from egopose.io import (  # noqa: F401
+    anipose_toml,
+    aria,
     c3d,
     caliscope_points,
     coco,
     ego_exo4d_annotation,
+    ego_exo4d_cameras,
     native,
+    native_rig,
+    opencv_storage,
     openpose,
+    panoptic,
     parquet,
     plain_csv,
+    qualisys,
+    stereo_dat,
     trc,
 )
 from egopose.io.registry import Format, detect, formats, get_format, load, save

@@ -18,7 +18,6 @@ from egopose.camera import Rig
 from egopose.errors import EgoposeError
 from egopose.files import atomic_write
 from egopose.io.fields import image_size, key, numbers, read_toml, unit_scale
-from egopose.io.provenance import source
 from egopose.io.registry import note, reader, writer
 from egopose.io.rigs import CameraRecord, build_rig, opencv_terms
 
@@ -62,8 +61,17 @@ def _record(name: str, table: Mapping[str, Any], where: str, scale: float) -> Ca
         fisheye=bool(table.get("fisheye", False)),
         R_camera_world=numbers(table["rotation"], f"{at}: rotation"),
         t_camera_world=numbers(table["translation"], f"{at}: translation").ravel() * scale,
+        image_space=_image_space(table, at),
         where=at,
     )
+
+
+def _image_space(table: Mapping[str, Any], at: str) -> str:
+    """A key of this package: undistorted cameras must not come back as raw ones."""
+    space = table.get("image_space", "raw")
+    if space not in ("raw", "undistorted"):
+        raise EgoposeError(f"{at}: image_space is {space!r}; expected 'raw' or 'undistorted'")
+    return str(space)
 
 
 @reader(
@@ -92,7 +100,7 @@ def read(path: Path, *, unit: str | float = "m") -> Rig:
     scale = unit_scale(unit)
     records = [_record(name, table, str(path), scale) for name, table in tables.items()]
     kept = [record for record in records if record is not None]
-    return build_rig(kept, str(path), provenance=source(path, "anipose-toml", unit=unit))
+    return build_rig(kept, str(path))
 
 
 @writer("anipose-toml", kinds=("Rig",), suffixes=(".toml",), description="calibration for anipose and Pose2Sim")
@@ -114,6 +122,7 @@ def write(rig: Rig, path: Path) -> None:
             f"rotation = {_list(terms.rotation_vector)}",
             f"translation = {_list(terms.t_camera_world)}",
             f"fisheye = {str(terms.fisheye).lower()}",
+            *(['image_space = "undistorted"'] if camera.image_space == "undistorted" else []),
             "",
         ]
     lines += ["[metadata]", "adjusted = false", "error = 0.0", ""]

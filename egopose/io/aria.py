@@ -119,9 +119,7 @@ def read_online_calibration(path: Path, *, record: int = 0, time_us: int | None 
                 where=at,
             )
         )
-    stamp = content.get("tracking_timestamp_us")
-    origin = source(path, "aria-online-calibration", record=record, tracking_timestamp_us=stamp, world="device")
-    return build_rig(records, str(path), provenance=origin)
+    return build_rig(records, str(path))
 
 
 @reader(

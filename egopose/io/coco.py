@@ -1,8 +1,8 @@
 """COCO keypoints: result lists (``[{image_id, keypoints, score}, ...]``) and annotation files.
 
 The view and the frame of an image follow from its file name: the frame is the last run of digits in it, the view
-the folder that holds it, else what stands before the digits. ``pattern=`` replaces the rule by a regular expression with the groups
-``view`` and ``frame``. Results that name images by a number have one view and that number as the frame.
+the folder that holds it, else what stands before the digits. ``pattern=`` replaces the rule by a regular expression
+with the groups ``view`` and ``frame``. Results that name images by a number have one view, that number as the frame.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The two describe the same exo cameras in different pixels. ``gopro_calibs.csv`` holds the raw Kannala-Brandt
 calibration. The ``camera_pose`` file holds the intrinsics of the *undistorted* images, in which all released 2D
 annotations live, next to the *raw* distortion: applying that distortion with those intrinsics is wrong, so it is
-kept in the provenance only. Extrinsics are world to camera; the csv has camera to world.
+not read. Extrinsics are world to camera; the csv has camera to world.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from egopose.io.fields import (
     read_csv,
     whole,
 )
-from egopose.io.provenance import source
 from egopose.io.registry import note, reader
 from egopose.io.rigs import CameraRecord, build_rig
 from egopose.trajectory import Trajectory
@@ -132,8 +131,7 @@ def read_gopro_calibs(path: Path, *, min_quality: int = GOOD, frame: int | None 
                 where=where,
             )
         )
-    origin = source(path, "ego-exo4d-gopro-calibs", left_out=dropped)
-    return build_rig(records, str(path), provenance=origin)
+    return build_rig(records, str(path))
 
 
 def _is_pose_entry(value: Any) -> bool:
@@ -185,13 +183,7 @@ def read_camera_pose(
         if not static:
             raise EgoposeError(f"{path}: no static camera, only {', '.join(entries)}; give part='trajectory'")
         records = [_undistorted(name, entry, f"{path}: {name}", wanted) for name, entry in static.items()]
-        raw = {name: entry.get("distortion_coeffs") for name, entry in static.items()}
-        meta = content.get("metadata")
-        return build_rig(
-            records,
-            str(path),
-            provenance=source(path, "ego-exo4d-camera-pose", metadata=meta, raw_distortion_not_applied=raw),
-        )
+        return build_rig(records, str(path))
     name = camera or next((n for n in entries if "aria" in n), None)
     if name is None or name not in entries:
         raise EgoposeError(f"{path}: no head camera {name or 'with aria in its name'!r}; it has: {', '.join(entries)}")
@@ -199,7 +191,7 @@ def read_camera_pose(
         record = _undistorted(
             name, {**entries[name], "camera_extrinsics": np.eye(3, 4).tolist()}, f"{path}: {name}", wanted
         )
-        return build_rig([record], str(path), provenance=source(path, "ego-exo4d-camera-pose", part=part))
+        return build_rig([record], str(path))
     return _trajectory(entries[name]["camera_extrinsics"], f"{path}: {name}", fps)
 
 

@@ -20,7 +20,6 @@ from egopose.camera import Rig
 from egopose.errors import EgoposeError
 from egopose.files import read_text
 from egopose.io.fields import Floats, Size, given_size, image_size, key, mapping, numbers, unit_scale
-from egopose.io.provenance import source
 from egopose.io.registry import reader
 from egopose.io.rigs import CameraRecord, build_rig
 
@@ -286,4 +285,4 @@ def read(path: Path, *, size: Any = None, unit: str | float = "m", fisheye: bool
             record.t_camera_world = record.t_camera_world * scale
         elif len(records) > 1:
             raise EgoposeError(f"{record.where}: no rotation and translation; a rig of {len(records)} needs them")
-    return build_rig(records, str(path), provenance=source(path, "opencv", unit=unit))
+    return build_rig(records, str(path))

@@ -8,7 +8,6 @@ from egopose.camera import Rig
 from egopose.errors import EgoposeError
 from egopose.files import read_json
 from egopose.io.fields import has_keys, image_size, key, looks_like_json, mapping, numbers, sequence, unit_scale
-from egopose.io.provenance import source
 from egopose.io.registry import reader
 from egopose.io.rigs import CameraRecord, build_rig
 
@@ -54,4 +53,4 @@ def read(path: Path, *, type: str | None = None, unit: str | float = "cm") -> Ri
         )
     if not records:
         raise EgoposeError(f"{path}: no camera of type {type!r}; types there: {', '.join(sorted(types)) or 'none'}")
-    return build_rig(records, str(path), provenance=source(path, "panoptic-json", unit=unit))
+    return build_rig(records, str(path))

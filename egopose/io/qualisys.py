@@ -17,7 +17,6 @@ from egopose.errors import EgoposeError
 from egopose.files import read_text
 from egopose.io.fields import given_size, number
 from egopose.io.opencv_storage import parse_xml
-from egopose.io.provenance import source
 from egopose.io.registry import note, reader
 from egopose.io.rigs import CameraRecord, build_rig
 
@@ -96,4 +95,4 @@ def read(path: Path, *, distortion_divisor: float = 64.0) -> Rig:
                 where=where,
             )
         )
-    return build_rig(records, str(path), provenance=source(path, "qualisys", distortion_divisor=distortion_divisor))
+    return build_rig(records, str(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,8 @@ import numpy as np
 from egopose import rigid
 from egopose.camera import Camera, Rig
 from egopose.errors import EgoposeError
-from egopose.io.fields import UNITS, Floats, Size, numbers
+from egopose.io.fields import Floats, Size, numbers
 from egopose.io.registry import note
-
-SUSPECT_SPREAD_M = 60.0
-"""Cameras further than this from their common centre are suspected to be in another unit."""
 
 
 @dataclass
@@ -83,44 +80,64 @@ def _camera(record: CameraRecord) -> Camera:
     R = np.eye(3) if record.R_camera_world is None else rotation_matrix(record.R_camera_world, where)
     t = np.zeros(3) if record.t_camera_world is None else numbers(record.t_camera_world, f"{where}: translation", (3,))
     distortion = numbers(record.distortion, f"{where}: distortion").ravel()
-    return make_camera(record, R, t, distortion)
+    try:
+        if record.model == "fisheye624":
+            params = np.concatenate([record.K[[0, 1, 0, 1], [0, 1, 2, 2]], distortion])
+            T_world_camera = rigid.invert(rigid.make_transform(R, t))
+            return Camera.fisheye624(params, record.size, T_world_camera, name=record.name)
+        return Camera.from_opencv(
+            record.K,
+            distortion,
+            R,
+            t,
+            record.size,
+            fisheye=record.fisheye,
+            name=record.name,
+            image_space="undistorted" if record.image_space == "undistorted" else "raw",
+        )
+    except EgoposeError as error:
+        raise EgoposeError(f"{where}: {error}") from error
 
 
-def build_rig(records: Sequence[CameraRecord], where: str, *, provenance: Mapping[str, Any] | None = None) -> Rig:
-    """Check what a file states and make a rig of it.
+def build_rig(records: Sequence[CameraRecord], where: str) -> Rig:
+    """Check what a file states and make a rig of it; a rig that cannot be in metres is named in a warning.
 
     Raises:
         EgoposeError: No camera, repeated names, raw and undistorted cameras together, or a camera that is none.
     """
     if not records:
         raise EgoposeError(f"{where}: no camera is left; a rig needs at least one")
-    names = [record.name for record in records]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise EgoposeError(f"{where}: camera {twice!r} stands twice; give each camera its own name")
     if len({record.image_space for record in records}) > 1:
         raise EgoposeError(f"{where}: holds raw and undistorted cameras together; keep them in two files")
-    rig = make_rig([_camera(record) for record in records], dict(provenance or {}))
-    check_units(rig, where)
+    try:
+        rig = Rig([_camera(record) for record in records])
+    except EgoposeError as error:
+        raise error if str(error).startswith(where) else EgoposeError(f"{where}: {error}") from error
+    doubt = rig.check_units()
+    if doubt is not None:
+        note(f"{where}: {doubt}")
     return rig
 
 
-def check_units(rig: Rig, where: str) -> float:
-    """Warn of a rig whose cameras are implausibly far apart for metres.
+def opencv_terms(camera: Camera, where: str) -> OpenCVTerms:
+    """A camera as OpenCV's K, coefficients, rotation vector and translation.
 
-    Returns:
-        The largest distance of a camera from the rig's median centre, in the rig's unit.
+    Raises:
+        EgoposeError: The model is none of OpenCV's.
     """
-    centres = np.array([camera.T_world_camera[:3, 3] for camera in rig.cameras])
-    spread = float(np.linalg.norm(centres - np.median(centres, axis=0), axis=1).max(initial=0.0))
-    if spread > SUSPECT_SPREAD_M:
-        guess = "mm" if spread > 600 else "cm"
-        note(
-            f"{where}: a camera stands {spread:.0f} m from the middle of the rig; the file is probably in "
-            f"{'millimetres' if guess == 'mm' else 'centimetres'} (then {spread * UNITS[guess]:.2f} m), "
-            f"give unit={guess!r}"
-        )
-    return spread
+    if camera.model not in ("pinhole", "brown_conrady", "kannala_brandt"):
+        raise EgoposeError(f"{where}: model {camera.model!r} is not one of OpenCV's; write the native .json instead")
+    if camera.image_space != "raw" and camera.model != "pinhole":
+        raise EgoposeError(f"{where}: an undistorted camera with distortion; this is a contradiction")
+    T = camera.T_camera_world
+    return OpenCVTerms(
+        size=camera.size,
+        K=camera.K,
+        distortion=camera.dist,
+        rotation_vector=rigid.vector_from_rotation(T[:3, :3]),
+        t_camera_world=T[:3, 3],
+        fisheye=camera.model == "kannala_brandt",
+    )
 
 
 def names_of(items: Iterable[str], limit: int = 12) -> str:

@@ -15,7 +15,6 @@ from egopose.camera import Rig
 from egopose.errors import EgoposeError
 from egopose.files import read_text
 from egopose.io.fields import Floats, given_size, numbers, unit_scale
-from egopose.io.provenance import source
 from egopose.io.registry import note, reader
 from egopose.io.rigs import CameraRecord, build_rig
 
@@ -87,4 +86,4 @@ def read(path: Path, *, size: Any = None, unit: str | float | None = None) -> Ri
                 where=f"{path}: {name}",
             )
         )
-    return build_rig(records, str(path), provenance=source(path, "stereo-dat", unit=unit))
+    return build_rig(records, str(path))

@@ -76,7 +76,7 @@ def _codes(values: NDArray[Any]) -> tuple[list[str], NDArray[np.int64]]:
 def _check_cells(count: int, rows: int, where: str) -> None:
     if count > MAX_CELLS or count > 1000 * max(rows, 1000):
         raise EgoposeError(
-            f"{where}: {rows} rows would fill {count} cells; the frames, views and joints of a table must mostly be there"
+            f"{where}: {rows} rows would fill {count} cells; most frames, views and joints of a table must be there"
         )
 
 
