@@ -229,7 +229,7 @@ class Camera:
         """Whether pixels (..., 2) lie in [-0.5, width - 0.5] x [-0.5, height - 0.5]; NaN does not."""
         uv = self._points(uv_px, 2, "uv_px")
         w, h = self.size
-        return ((uv >= -0.5) & (uv <= (w - 0.5, h - 0.5))).all(axis=-1)
+        return np.asarray(((uv >= -0.5) & (uv <= (w - 0.5, h - 0.5))).all(axis=-1), dtype=np.bool_)
 
     def unproject(self, uv_px: ArrayLike) -> Array:
         """Pixels (..., 2) to unit rays (..., 3) of the camera frame, float64; NaN where the model has no inverse."""

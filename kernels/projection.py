@@ -294,12 +294,12 @@ def valid_limit(model, params, max_angle=None):
     limit = np.inf if max_angle is None or max_angle >= np.pi / 2 else math.tan(max_angle)
     if model == PINHOLE:
         return (limit, limit) if limit < np.inf else (0.0, 0.0)
-    top = np.polynomial.Polynomial([1.0, params[4], params[5], params[8]])
-    bottom = np.polynomial.Polynomial([1.0, params[9], params[10], params[11]])
+    above = np.polynomial.Polynomial([1.0, params[4], params[5], params[8]])
+    below = np.polynomial.Polynomial([1.0, params[9], params[10], params[11]])
     two_s = np.polynomial.Polynomial([0.0, 2.0])
-    derivative = (top + two_s * top.deriv()) * bottom - two_s * top * bottom.deriv()
-    pole = math.sqrt(_first_root(bottom.coef)) * (1.0 - 1e-9)
-    limit = min(limit, math.sqrt(_first_root(derivative.coef)), pole)
+    fold = (above + two_s * above.deriv()) * below - two_s * above * below.deriv()
+    pole = math.sqrt(_first_root(below.coef)) * (1.0 - 1e-9)
+    limit = min(limit, math.sqrt(_first_root(fold.coef)), pole)
     if params[[6, 7, 12, 13, 14, 15]].any():
         limit = fold_radius(model, params, limit, 64, 400)
     if limit == np.inf:
