@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import numbers
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -95,6 +97,22 @@ def _check_options(entry: Format, function: Callable[..., Any], options: Mapping
     if unknown:
         takes = f"it takes: {', '.join(known)}" if known else "it takes none"
         raise EgoposeError(f"format {entry.name!r} has no option {unknown[0]!r} when {verb}; {takes}")
+    for name, value in options.items():
+        wanted = str(inspect.signature(function).parameters[name].annotation)
+        if not _fits(value, wanted):
+            raise EgoposeError(f"option {name} of format {entry.name!r} is {value!r}; expected {wanted}")
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a value (possibly typed on a command line) is of the annotated type; shapes are the reader's business."""
+    tokens = set(re.findall(r"\w+", annotation))
+    if tokens & {"Any", "ArrayLike"}:
+        return True
+    if value is None or isinstance(value, bool):
+        return type(value).__name__.removesuffix("Type") in tokens
+    if isinstance(value, numbers.Integral):
+        return bool(tokens & {"int", "float"})
+    return any(base.__name__ in tokens for base in type(value).__mro__)
 
 
 def get_format(name: str) -> Format:
