@@ -69,7 +69,8 @@ def project_one(model, params, x, y, z):
     if not (z > MIN_DEPTH):
         return np.nan, np.nan, False
     a, b = x / z, y / z
-    if limit > 0.0 and not (a * a + b * b <= limit * limit):
+    r2 = a * a + b * b
+    if not (r2 < np.inf) or (limit > 0.0 and r2 > limit * limit):
         return np.nan, np.nan, False
     if model == BROWN_CONRADY:
         a, b = brown_map(params, a, b)
@@ -79,7 +80,9 @@ def project_one(model, params, x, y, z):
             if not (w > 0.0):
                 return np.nan, np.nan, False
             a, b = (m00 * a + m01 * b) / w, (m10 * a + m11 * b) / w
-    return params[0] * a + params[2], params[1] * b + params[3], not (math.isnan(a) or math.isnan(b))
+    if not (abs(a) + abs(b) < np.inf):
+        return np.nan, np.nan, False
+    return params[0] * a + params[2], params[1] * b + params[3], True
 
 
 @njit(cache=True, error_model="numpy")
@@ -247,18 +250,17 @@ def project_points(models, params, T_camera_world, points_world, uv, ok):
 
 
 def _first_root(coefficients):
-    """Smallest positive real root of an ascending polynomial, or infinity."""
-    c = np.trim_zeros(np.asarray(coefficients, dtype=np.float64), "b")
-    if c.size < 2:
-        return np.inf
-    polynomial = np.polynomial.Polynomial(c)
-    slope = polynomial.deriv()
-    roots = polynomial.roots()
-    real = roots.real[(np.abs(roots.imag) < 1e-7 * np.abs(roots)) & (roots.real > 0)]
+    """Smallest positive real root of an ascending polynomial that starts with 1, or infinity (beyond 1e8)."""
+    c = np.asarray(coefficients, dtype=np.float64)
+    # roots of the reversed polynomial are the inverses: its leading 1 keeps the companion matrix well scaled
+    inverse = np.roots(c) if c.size > 1 else np.zeros(0)
+    real = inverse.real[(np.abs(inverse.imag) < 1e-7 * np.abs(inverse)) & (inverse.real > 1e-8)]
     if real.size == 0:
         return np.inf
-    root = float(real.min())
-    for _ in range(3):  # polish: companion matrices of badly scaled coefficients lose digits
+    root = 1.0 / float(real.max())
+    polynomial = np.polynomial.Polynomial(c)
+    slope = polynomial.deriv()
+    for _ in range(3):
         step = polynomial(root) / slope(root) if slope(root) != 0 else 0.0
         root = root - step if abs(step) < 0.1 * root else root
     return root
