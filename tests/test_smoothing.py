@@ -8,38 +8,53 @@ import pytest
 from egopose.kernels import smoothing
 
 
-def dense_posterior(times, mean, info, q, position_sd, velocity_sd):
+def transition(dt, q, order):
+    if order == 2:
+        F, Q = [[1, dt], [0, 1]], [[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]]
+    else:
+        F = [[1, dt, dt**2 / 2], [0, 1, dt], [0, 0, 1]]
+        Q = [
+            [dt**5 / 20, dt**4 / 8, dt**3 / 6],
+            [dt**4 / 8, dt**3 / 3, dt**2 / 2],
+            [dt**3 / 6, dt**2 / 2, dt],
+        ]
+    return np.kron(F, np.eye(3)), np.kron(q * np.array(Q), np.eye(3))
+
+
+def dense_posterior(times, mean, info, q, position_sd, rate_sd, order):
     """The exact posterior of an integrated random walk, by one big inverse."""
     T = len(times)
     measured = np.flatnonzero(np.isfinite(mean[:, 0]))
-    start = np.zeros((T, 6, 6))
+    n = 3 * order
+    start = np.zeros((T, n, n))
     blocks: list[np.ndarray] = []
     F_all, Q_all = [], []
     for t in range(1, T):
         dt = times[t] - times[t - 1]
-        F_all.append(np.kron([[1, dt], [0, 1]], np.eye(3)))
-        Q_all.append(np.kron(q * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]]), np.eye(3)))
-    start[0] = np.diag([position_sd**2] * 3 + [velocity_sd**2] * 3)
+        F, Q = transition(dt, q, order)
+        F_all.append(F)
+        Q_all.append(Q)
+    start[0] = np.diag(([position_sd**2] * 3 + [rate_sd**2] * 3 + [100 * rate_sd**2] * 3)[:n])
     for t in range(1, T):
         start[t] = F_all[t - 1] @ start[t - 1] @ F_all[t - 1].T + Q_all[t - 1]
-    K = np.zeros((T * 6, T * 6))
+    K = np.zeros((T * n, T * n))
     for a in range(T):
         block = start[a]
-        K[a * 6 : a * 6 + 6, a * 6 : a * 6 + 6] = block
+        K[a * n : a * n + n, a * n : a * n + n] = block
         for b in range(a + 1, T):
             block = F_all[b - 1] @ block
-            K[b * 6 : b * 6 + 6, a * 6 : a * 6 + 6] = block
-            K[a * 6 : a * 6 + 6, b * 6 : b * 6 + 6] = block.T
-    prior_mean = np.tile(np.r_[mean[measured[0]], 0, 0, 0], T)
-    L = np.zeros((T * 6, T * 6))
+            K[b * n : b * n + n, a * n : a * n + n] = block
+            K[a * n : a * n + n, b * n : b * n + n] = block.T
+    prior_mean = np.tile(np.r_[mean[measured[0]], np.zeros(n - 3)], T)
+    L = np.zeros((T * n, T * n))
     for t in measured:
-        L[t * 6 : t * 6 + 3, t * 6 : t * 6 + 3] = info[t]
-    covariance = K - K @ L @ np.linalg.solve(np.eye(T * 6) + K @ L, K)
-    residual = np.zeros(T * 6)
+        L[t * n : t * n + 3, t * n : t * n + 3] = info[t]
+    covariance = K - K @ L @ np.linalg.solve(np.eye(T * n) + K @ L, K)
+    residual = np.zeros(T * n)
     for t in measured:
-        residual[t * 6 : t * 6 + 3] = info[t] @ (mean[t] - prior_mean[t * 6 : t * 6 + 3])
+        residual[t * n : t * n + 3] = info[t] @ (mean[t] - prior_mean[t * n : t * n + 3])
     x = prior_mean + covariance @ residual
-    pos = np.arange(T)[:, None] * 6 + np.arange(3)
+    pos = np.arange(T)[:, None] * n + np.arange(3)
     blocks = [covariance[np.ix_(p, p)] for p in pos]
     return x[pos], np.stack(blocks)
 
@@ -49,7 +64,8 @@ def random_information(rng: np.random.Generator, n: int) -> np.ndarray:
     return a @ np.swapaxes(a, 1, 2) + 100 * np.eye(3)
 
 
-def test_the_smoother_is_the_exact_posterior() -> None:
+@pytest.mark.parametrize("order", [2, 3])
+def test_the_smoother_is_the_exact_posterior(order: int) -> None:
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.uniform(0.01, 0.1, 30))
     mean = np.cumsum(rng.normal(0, 0.05, (30, 3)), axis=0)
@@ -60,11 +76,11 @@ def test_the_smoother_is_the_exact_posterior() -> None:
         d = rng.normal(size=3)
         d /= np.linalg.norm(d)
         info[t] = 2000 * (np.eye(3) - np.outer(d, d))
-    expected = dense_posterior(times, mean, info, 0.7, 1.0, 2.0)
+    expected = dense_posterior(times, mean, info, 0.7, 1.0, 2.0, order)
     out, cov = np.empty((30, 3)), np.empty((30, 3, 3))
-    smoothing.smooth_joint(times, mean, info, np.ones(30), 0.7, 1.0, 2.0, out, cov)
-    np.testing.assert_allclose(out, expected[0], atol=1e-9)
-    np.testing.assert_allclose(cov, expected[1], atol=1e-9)
+    smoothing.smooth_joint(times, mean, info, np.ones(30), 0.7, 1.0, 2.0, order, out, cov)
+    np.testing.assert_allclose(out, expected[0], atol=1e-8)
+    np.testing.assert_allclose(cov, expected[1], atol=1e-8)
 
 
 def simulate(rng: np.random.Generator, q: float, T: int = 400, sd: float = 0.02):
@@ -84,7 +100,7 @@ def test_errors_are_distributed_as_the_covariance_says() -> None:
         seen[rng.random(len(seen)) < 0.2] = np.nan
         info = np.tile(np.eye(3) / 0.02**2, (len(seen), 1, 1))
         out, cov = np.empty_like(seen), np.empty((len(seen), 3, 3))
-        smoothing.smooth_joint(times, seen, info, np.ones(len(seen)), 2.0, 1.0, 1.0, out, cov)
+        smoothing.smooth_joint(times, seen, info, np.ones(len(seen)), 2.0, 1.0, 1.0, 2, out, cov)
         e = out - truth
         distances.append(np.einsum("ti,tij,tj->t", e, np.linalg.inv(cov), e))
         raw.append([np.sqrt((e**2).sum(-1)).mean(), np.sqrt(np.nansum((seen - truth) ** 2, -1)).mean()])
@@ -102,7 +118,7 @@ def test_likelihood_peaks_at_the_true_agility() -> None:
         info = np.tile(np.eye(3) / 0.02**2, (len(seen), 1, 1))
         out, cov = np.empty_like(seen), np.empty((len(seen), 3, 3))
         for i, q in enumerate(grid):
-            total[i] += smoothing.smooth_joint(times, seen, info, np.ones(len(seen)), q, 1.0, 1.0, out, cov)
+            total[i] += smoothing.smooth_joint(times, seen, info, np.ones(len(seen)), q, 1.0, 1.0, 2, out, cov)
     assert 1.0 <= grid[total.argmax()] <= 4.0
 
 
@@ -115,7 +131,7 @@ def test_outliers_are_resisted_and_gaps_widen_the_error() -> None:
     info = np.tile(np.eye(3) / 0.02**2, (len(seen), 1, 1))
     out, cov = np.empty((1, len(seen), 3)), np.empty((1, len(seen), 3, 3))
     weight = np.empty((1, len(seen)))
-    smoothing.smooth_joints(times, seen[None], info[None], np.array([0.5]), 4.0, 6, 1.0, 1.0, out, cov, weight)
+    smoothing.smooth_joints(times, seen[None], info[None], np.array([0.5]), 4.0, 6, 1.0, 1.0, 2, out, cov, weight)
     error = np.linalg.norm(out[0] - truth, axis=-1)
     assert np.median(error[bad]) < 0.03
     assert weight[0, bad].max() < 0.3
@@ -128,7 +144,7 @@ def test_outliers_are_resisted_and_gaps_widen_the_error() -> None:
 def test_nothing_measured_gives_nan() -> None:
     out, cov = np.zeros((5, 3)), np.zeros((5, 3, 3))
     smoothing.smooth_joint(
-        np.arange(5.0), np.full((5, 3), np.nan), np.zeros((5, 3, 3)), np.ones(5), 1.0, 1.0, 1.0, out, cov
+        np.arange(5.0), np.full((5, 3), np.nan), np.zeros((5, 3, 3)), np.ones(5), 1.0, 1.0, 1.0, 2, out, cov
     )
     assert np.isnan(out).all()
     assert np.isnan(cov).all()
@@ -200,10 +216,10 @@ def test_results_do_not_depend_on_threads(threads: int) -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     try:
         out, cov, w = np.empty((J, T, 3)), np.empty((J, T, 3, 3)), np.empty((J, T))
-        smoothing.smooth_joints(np.arange(T) / 30, mean, info, np.ones(J), 4.0, 2, 1.0, 1.0, out, cov, w)
+        smoothing.smooth_joints(np.arange(T) / 30, mean, info, np.ones(J), 4.0, 2, 1.0, 1.0, 2, out, cov, w)
     finally:
         numba.set_num_threads(old)
     alone, cov1, w1 = np.empty((T, 3)), np.empty((T, 3, 3)), np.empty(T)
-    smoothing.smooth_joint_robust(np.arange(T) / 30, mean[3], info[3], 1.0, 4.0, 2, 1.0, 1.0, alone, cov1, w1)
+    smoothing.smooth_joint_robust(np.arange(T) / 30, mean[3], info[3], 1.0, 4.0, 2, 1.0, 1.0, 2, alone, cov1, w1)
     np.testing.assert_array_equal(out[3], alone)
     np.testing.assert_array_equal(cov[3], cov1)

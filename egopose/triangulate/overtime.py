@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from egopose.camera import Camera, Rig
 from numpy.typing import NDArray
 
+from egopose.camera import Camera, Rig
 from egopose.config import Config
 from egopose.observations import Observations2D
 from egopose.pose import JointStatus, PoseSequence
@@ -24,7 +24,8 @@ from egopose.triangulate.hands import hand_sides, impossible_joints
 
 Array = NDArray[np.float64]
 
-_AGILITY = 10.0 ** np.arange(-2.0, 4.01, 0.5)
+# densities of white acceleration (order 2, m^2/s^3) and white jerk (order 3, m^2/s^5): from a held pose to a blow
+_AGILITY = {2: 10.0 ** np.arange(-2.0, 4.01, 0.5), 3: 10.0 ** np.arange(-1.0, 7.01, 0.5)}
 _NOISE = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 _GATE = 4.0
 
@@ -151,11 +152,12 @@ def smooth_take(
     info = np.zeros_like(covariance)
     info[known] = _invert(covariance[known])
     times = raw.times_s
-    agility, noise = _estimate_motion(times, mean, info)
-    notes["agility_m2_s3"] = dict(zip(skeleton.joints, agility.tolist()))
+    order, agility, noise = _estimate_motion(times, mean, info)
+    notes["motion_order"] = order
+    notes["agility"] = dict(zip(skeleton.joints, agility.tolist()))
     notes["noise_factor"] = dict(zip(skeleton.joints, noise.tolist()))
     info /= noise[:, None, None]
-    smooth, smooth_covariance, weight = _run(smoothing, times, mean, info, agility, settings.rounds)
+    smooth, smooth_covariance, weight = _run(smoothing, times, mean, info, agility, order, settings.rounds)
     if settings.single_views:
         added = _add_views(rig, observations, centre, mean, info, smooth, smooth_covariance, sigma_px, noise)
         notes["joints_from_single_views"] = added
@@ -172,7 +174,7 @@ def smooth_take(
         smoothing.bones_in_frames(
             mean, info, smooth, lengths.order, lengths.parent, lengths.length, lengths.sd, 0, len(times)
         )
-    smooth, smooth_covariance, weight = _run(smoothing, times, mean, info, agility, settings.rounds)
+    smooth, smooth_covariance, weight = _run(smoothing, times, mean, info, agility, order, settings.rounds)
     return _result(raw, smooth + centre, smooth_covariance, known & (weight > 0.05), skeleton, settings), notes
 
 
@@ -192,19 +194,21 @@ def _invert(covariance: Array) -> Array:
 
 
 def _run(
-    smoothing: Any, times: Array, mean: Array, info: Array, agility: Array, rounds: int
+    smoothing: Any, times: Array, mean: Array, info: Array, agility: Array, order: int, rounds: int
 ) -> tuple[Array, Array, Array]:
     by_joint = np.ascontiguousarray(np.swapaxes(mean, 0, 1))
     information = np.ascontiguousarray(np.swapaxes(info, 0, 1))
     out, covariance = np.empty_like(by_joint), np.empty_like(information)
     weight = np.full(by_joint.shape[:2], np.nan)
-    smoothing.smooth_joints(times, by_joint, information, agility, _GATE, rounds, 2.0, 2.0, out, covariance, weight)
+    smoothing.smooth_joints(
+        times, by_joint, information, agility, _GATE, rounds, 2.0, 2.0, order, out, covariance, weight
+    )
     weight[~np.isfinite(by_joint[..., 0])] = np.nan
     return (np.ascontiguousarray(np.swapaxes(a, 0, 1)) for a in (out, covariance, weight))  # type: ignore[return-value]
 
 
-def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[Array, Array]:
-    """Agility and noise factor of each joint by maximum likelihood on a grid.
+def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[int, Array, Array]:
+    """Motion prior of the take by maximum likelihood: its order, and agility and noise factor of each joint.
 
     The noise factor multiplies the measurement covariance and never goes below one: a detector's slow errors look like
     motion, so an apparent lack of noise is no reason to shrink an error bar.
@@ -213,31 +217,46 @@ def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[Array, Arr
 
     T, J = mean.shape[:2]
     # a stretch in the middle is enough: the likelihood adds up over frames
-    part = slice(max(0, T // 2 - 1000), T // 2 + 1000)
+    part = slice(max(0, T // 2 - 750), T // 2 + 750)
     t = times[part]
-    agility, noise = np.full(J, 1.0), np.ones(J)
+    best = {order: np.full(J, -np.inf) for order in _AGILITY}
+    agility = {order: np.full(J, np.nan) for order in _AGILITY}
+    noise = {order: np.ones(J) for order in _AGILITY}
     out, covariance = np.empty((t.size, 3)), np.empty((t.size, 3, 3))
-    weight = np.empty(t.size)
     for j in range(J):
         m, L = np.ascontiguousarray(mean[part, j]), np.ascontiguousarray(info[part, j])
-        count = int(np.isfinite(m[:, 0]).sum())
-        if count < 10:
-            agility[j] = np.nan
+        if int(np.isfinite(m[:, 0]).sum()) < 10:
             continue
-        smoothing.smooth_joint_robust(t, m, L, 10.0, _GATE, 2, 2.0, 2.0, out, covariance, weight)
+        weight = np.empty(t.size)
+        smoothing.smooth_joint_robust(t, m, L, 10.0, _GATE, 2, 2.0, 2.0, 2, out, covariance, weight)
         # hard rejection: a weight in between would count as a noisier measurement
         weight = np.where(weight > 0.25, 1.0, 0.0)
         used = int((weight[np.isfinite(m[:, 0])] > 0).sum())
-        best = -np.inf
-        for factor in _NOISE:
-            for q in _AGILITY:
-                value = smoothing.smooth_joint(t, m, L / factor, weight, q, 2.0, 2.0, out, covariance)
-                value -= 1.5 * used * np.log(factor)
-                if value > best:
-                    best, agility[j], noise[j] = value, q, factor
-        weight = np.empty(t.size)
-    typical = np.nanmedian(agility) if np.isfinite(agility).any() else 1.0
-    return np.where(np.isfinite(agility), agility, typical), noise
+
+        def score(
+            order: int, q: float, factor: float, m: Array = m, L: Array = L, w: Array = weight, n: int = used
+        ) -> float:
+            value = smoothing.smooth_joint(t, m, L / factor, w, q, 2.0, 2.0, order, out, covariance)
+            return float(value - 1.5 * n * np.log(factor))
+
+        for order, grid in _AGILITY.items():
+            # the likelihood has one hill: climb in agility, then in noise, until neither helps
+            q, f = len(grid) // 2, 0
+            value = score(order, grid[q], _NOISE[f])
+            improved = True
+            while improved:
+                improved = False
+                for dq, df in ((1, 0), (-1, 0), (0, 1), (0, -1), (-1, 1), (1, -1)):
+                    while 0 <= q + dq < len(grid) and 0 <= f + df < len(_NOISE):
+                        trial = score(order, grid[q + dq], _NOISE[f + df])
+                        if trial <= value:
+                            break
+                        value, q, f, improved = trial, q + dq, f + df, True
+            best[order][j], agility[order][j], noise[order][j] = value, grid[q], _NOISE[f]
+    order = max(best, key=lambda o: float(best[o][np.isfinite(best[o])].sum()))
+    known = np.isfinite(agility[order])
+    typical = float(np.median(agility[order][known])) if known.any() else 1.0
+    return order, np.where(known, agility[order], typical), noise[order]
 
 
 def _add_views(
