@@ -99,6 +99,7 @@ def robust_points(
     w = np.ones(n_cameras)
     view = np.empty(n_cameras, np.int64)
     error2 = np.empty(n_cameras)
+    refined = np.empty(n_cameras)
     use = np.zeros(n_cameras, np.bool_)
     hessian = np.empty(6)
     all_centres = np.empty((n_cameras, 3))
@@ -152,7 +153,9 @@ def robust_points(
         if m < 2:
             status[n] = MISSING
             continue
-        x, y, z, count = solve_point(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, use, hessian)
+        x, y, z, count = solve_point(
+            rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, use, refined, hessian
+        )
         if count < 2:
             status[n] = NO_CONSENSUS
             continue
@@ -167,7 +170,7 @@ def robust_points(
         error_px[n] = total / count
         xx, xy, xz, yy, yz, zz = hessian[0], hessian[1], hessian[2], hessian[3], hessian[4], hessian[5]
         cxx, cxy, cxz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-        scale = sigma2 * disagreement(w, use, m, error2, count, sigma2) / (xx * cxx + xy * cxy + xz * cxz)
+        scale = sigma2 * disagreement(refined, use, m, error2, count, sigma2) / (xx * cxx + xy * cxy + xz * cxz)
         covariance[n, 0, 0] = scale * cxx
         covariance[n, 1, 1] = scale * (xx * zz - xz * xz)
         covariance[n, 2, 2] = scale * (xx * yy - xy * xy)

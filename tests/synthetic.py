@@ -26,13 +26,13 @@ def ring_cameras(
     count: int, *, lens: str = "pinhole", radius: float = 4.0, focal_px: float = 1400.0,
     size: tuple[int, int] = (1920, 1080), centre: tuple[float, float, float] = (0.0, 0.0, 0.0), phase: float = 0.1,
 ) -> list[Camera]:  # fmt: skip
-    """Cameras on a circle about a body that stands at ``centre`` (world z up), alternately higher and lower."""
+    """Cameras on a circle about a body that stands at ``centre`` (world z up), at uneven heights of 1.2 to 2 m."""
     dist, fisheye = LENSES[lens]
     K = np.array([[focal_px, 0, (size[0] - 1) / 2], [0, focal_px, (size[1] - 1) / 2], [0, 0, 1]])
     cameras = []
     for i in range(count):
         angle = 2 * np.pi * i / count + phase
-        place = np.array([radius * np.cos(angle), radius * np.sin(angle), 1.5 + 0.3 * (-1) ** i])
+        place = np.array([radius * np.cos(angle), radius * np.sin(angle), 1.2 + 0.8 * (0.618034 * i % 1.0)])
         forward = np.array([0.0, 0.0, 1.0]) - place
         forward /= np.linalg.norm(forward)
         right = np.cross(forward, [0, 0, 1])

@@ -92,7 +92,9 @@ def triangulate_points(
     (MSAC); the inliers of the best one are refined by Gauss-Newton on the reprojection error in raw pixels, selected
     again and refined again. At most ``max_pairs`` pairs are tried, so the cost is bounded for any number of cameras.
 
-    Scores weight the squared residuals by ``min(score, 1) ** 2``; a score of 0 means unseen.
+    Scores weight the squared residuals by ``min(score, 1) ** 2``; a score of 0 means unseen. The refinement also
+    weights a view by the depth of the point in it over the mean depth, half-way between noise that is constant in
+    pixels and noise that is constant in metres.
 
     Status of a point:
         MISSING: fewer than two views see it (finite pixel, positive score, a ray in the lens model). NaN.
@@ -117,11 +119,11 @@ def triangulate_points(
         method: "robust" or "linear".
         undistorted: The pixels belong to undistorted images with the cameras' focal lengths and centres; the lens
             model is left out.
-        sigma_px: Pixel noise for the covariance; None takes the estimate, or ``threshold / (3 sqrt 2)`` for a given
+        sigma_px: Pixel noise for the covariance; None takes the estimate, or ``threshold / (4 sqrt 2)`` for a given
             threshold.
         min_angle_deg: Rays that meet at less are LOW_ANGLE.
         max_pairs: Most pairs of views tried for a point.
-        threshold_factor: The automatic threshold in units of ``sqrt(2) sigma``.
+        threshold_factor: The automatic threshold in units of ``sqrt(2)`` standard deviations.
         seed: Of the random part of the points that the estimate uses.
         threads: Threads; None takes all cores. No result depends on it.
 
@@ -155,7 +157,7 @@ def triangulate_points(
             rig, uv, weight, min_angle_deg=min_angle_deg, max_pairs=max_pairs, factor=threshold_factor, seed=seed
         )
     elif np.isfinite(threshold) and threshold > 0:
-        chosen = Threshold(float(threshold), float(threshold) / (3.0 * np.sqrt(2.0)), "given")
+        chosen = Threshold(float(threshold), float(threshold) / (FACTOR * np.sqrt(2.0)), "given")
     else:
         raise EgoposeError(f"threshold is {threshold}; expected a positive number of pixels or 'auto'")
     sigma = chosen.sigma_px if sigma_px is None else float(sigma_px)
@@ -163,7 +165,14 @@ def triangulate_points(
         rig, uv, weight, chosen.threshold_px, sigma, min_angle_deg, max_pairs, want_residual=False, threads=n_threads
     )
     return TriangulatedPoints(
-        arrays.points, arrays.covariance, arrays.used, arrays.error_px, arrays.status, chosen.threshold_px, sigma, chosen
+        arrays.points,
+        arrays.covariance,
+        arrays.used,
+        arrays.error_px,
+        arrays.status,
+        chosen.threshold_px,
+        sigma,
+        chosen,
     )
 
 
@@ -211,7 +220,7 @@ def _linear(
     status[solved] = np.where(views[solved] == 2, JointStatus.TWO_VIEWS, JointStatus.OK)
     low = solved & ~_parallax(rig, points, seen, min_angle_deg)
     status[low] = JointStatus.LOW_ANGLE
-    infinite = Threshold(float("inf"), sigma_px, "given")
+    infinite = Threshold(float("inf"), sigma_px, "none")
     return TriangulatedPoints(
         points, covariance, seen & solved, error, status, float("inf"), sigma_px, infinite, "linear"
     )
@@ -223,7 +232,5 @@ def _parallax(
     from egopose.kernels.triangulation import parallax_of
 
     result = np.empty(points.shape[0], dtype=bool)
-    parallax_of(
-        rig.T_camera_world, points - rig.origin, seen, float(np.sin(np.radians(min_angle_deg)) ** 2), result
-    )
+    parallax_of(rig.T_camera_world, points - rig.origin, seen, float(np.sin(np.radians(min_angle_deg)) ** 2), result)
     return result

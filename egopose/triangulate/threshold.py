@@ -2,7 +2,7 @@
 
 A fixed number of pixels suits no two captures: noise, image size and calibration quality differ by a factor of ten.
 The estimate starts wide and repeats: solve, measure the residuals of all views (also the rejected ones), set the
-threshold to a multiple of their robust spread.
+threshold to a multiple of their spread.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from numpy.typing import NDArray
 from egopose.triangulate.packing import PackedRig, RobustArrays, run_robust
 
 START_PX = 15.0
-FACTOR = 3.0
+FACTOR = 4.0
 """Threshold over ``sqrt(2)`` standard deviations."""
 RAYLEIGH_MEDIAN = 1.1774100225154747
 """Median distance of a 2D normal deviate of unit variance, sqrt(2 ln 2)."""
+NORMAL_MEDIAN = 0.6744897501960817
+"""Median absolute value of a normal deviate of unit variance."""
 ROUNDS = 8
 SAMPLE = 4000
 FLOOR_PX = 0.5
+TAIL = 2.0
+"""Largest ratio of the root mean square to the median that widens the threshold."""
 DIAGONAL_SHARE = 0.05
 """No threshold is wider than this share of the largest image diagonal."""
 ENOUGH = 60
@@ -35,7 +39,7 @@ class Threshold:
     Attributes:
         threshold_px: Largest residual of an agreeing view.
         sigma_px: Standard deviation of one pixel coordinate (with weight 1), corrected for the fitted parameters.
-        source: "estimated", "given" or "default" (too few observations for an estimate).
+        source: "estimated", "given", "default" (too few observations for an estimate) or "none" (linear method).
         rounds_px: The thresholds of all rounds.
         n_points: Points the estimate used.
     """
@@ -76,7 +80,7 @@ def noise_of(arrays: RobustArrays, weight: NDArray[np.float64]) -> float | None:
     residual = arrays.residual_px * correction
     if weight.size:
         residual = residual * np.sqrt(weight)
-    median_of = np.where(count == 2, 0.6744898 * np.sqrt(2.0), RAYLEIGH_MEDIAN)
+    median_of = np.where(count == 2, NORMAL_MEDIAN * np.sqrt(2.0), RAYLEIGH_MEDIAN)
     return float(np.median((residual / median_of)[good]))
 
 
@@ -92,9 +96,11 @@ def estimate_threshold(
 ) -> Threshold:
     """Estimate the threshold of a take on a bounded random part of it.
 
-    Each round solves with the current threshold and sets it to ``factor * sqrt(2) * sigma``, sigma being the median
-    residual over all seen views, rejected ones included, divided by 1.1774 (the median of a 2D normal deviate).
-    It ends after eight rounds or when the value moves by less than one percent.
+    Each round solves with the current threshold and sets it to ``factor * sqrt(2) * spread``. The spread is the median
+    residual over all seen views, rejected ones included, over 1.1774 (the median distance of a 2D normal deviate of
+    unit variance). Where the views used have heavier tails than that, as blur or calibration errors give, it is their
+    root mean square per coordinate instead, up to twice the median's value: a threshold inside the tail of good views
+    throws geometry away. It ends after eight rounds or when the value moves by less than one percent.
 
     Args:
         rig: The cameras.
@@ -127,8 +133,12 @@ def estimate_threshold(
         residual = arrays.residual_px[np.isfinite(arrays.residual_px)]
         if residual.size < ENOUGH:
             return default
-        median_of = 0.6744898 / np.sqrt(2.0) if only_two else RAYLEIGH_MEDIAN
+        median_of = NORMAL_MEDIAN / np.sqrt(2.0) if only_two else RAYLEIGH_MEDIAN
         spread = float(np.median(residual)) / median_of
+        used = arrays.residual_px[arrays.used]
+        if used.size >= ENOUGH and not only_two:
+            # heavy tails that still agree: the root mean square of the used views sees them, the median does not
+            spread = float(np.clip(np.sqrt(np.mean(used**2) / 2.0), spread, TAIL * spread))
         threshold = float(np.clip(factor * np.sqrt(2.0) * spread, FLOOR_PX, ceiling))
         sigma = max(noise_of(arrays, part) or spread, FLOOR_PX / (factor * np.sqrt(2.0)))
         rounds.append(threshold)

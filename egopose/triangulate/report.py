@@ -1,0 +1,202 @@
+"""The numbers of a triangulated take, as plain data: residuals by camera and joint, bias, bone lengths, status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose.errors import EgoposeError
+from egopose.pose import JointStatus, PoseSequence
+from egopose.triangulate.take import Take
+
+SEGMENTS = (
+    *((f"{side}_{a}", f"{side}_{b}")
+      for side in ("left", "right")
+      for a, b in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"), ("shoulder", "hip"))),
+    ("left_shoulder", "right_shoulder"),
+    ("left_hip", "right_hip"),
+)  # fmt: skip
+"""The twelve segments of limbs and trunk that the summary's bone-length variation is the mean of."""
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _quantiles(values: NDArray[np.float64]) -> dict[str, float | None]:
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return {"median": None, "p90": None, "mean": None}
+    median, p90 = np.percentile(values, [50, 90])
+    return {"median": float(median), "p90": float(p90), "mean": float(values.mean())}
+
+
+def reprojection(take: Take) -> NDArray[np.float64]:
+    """Signed residuals in raw pixels, reprojected minus observed, through the full lens model.
+
+    Returns:
+        (V, T, J, 2), NaN where a view sees no joint or the joint has no point.
+
+    Raises:
+        EgoposeError: The take was not solved.
+    """
+    pose = _pose(take)
+    xyz = pose.xyz.astype(np.float64)
+    return np.stack([camera.project(xyz) for camera in take.rig.cameras]) - take.observations.uv_px
+
+
+def bone_lengths(pose: PoseSequence) -> list[dict[str, Any]]:
+    """Length of every bone of the skeleton: frames, mean in metres and standard deviation over mean in percent."""
+    rows = []
+    for a, b in pose.skeleton.bones:
+        rows.append(
+            {"bone": [pose.skeleton.joints[a], pose.skeleton.joints[b]], **length_of(pose.xyz[:, a], pose.xyz[:, b])}
+        )
+    return rows
+
+
+def length_of(start: NDArray[np.float32], end: NDArray[np.float32]) -> dict[str, Any]:
+    """Length between two joints (T, 3) over time."""
+    length = np.linalg.norm(end.astype(np.float64) - start, axis=-1)
+    length = length[np.isfinite(length)]
+    if length.size < 2:
+        return {"frames": int(length.size), "mean_m": None, "variation_percent": None}
+    return {
+        "frames": int(length.size),
+        "mean_m": float(length.mean()),
+        "variation_percent": _number(100.0 * length.std() / length.mean()),
+    }
+
+
+def bone_variation(pose: PoseSequence) -> float | None:
+    """Mean over limb and trunk segments of the standard deviation of their length over its mean, in percent.
+
+    The segments are those of :data:`SEGMENTS` that the skeleton has; for a skeleton with none of them (a hand, a
+    board), its own bones. None when no segment has two frames.
+    """
+    skeleton = pose.skeleton
+    known_joints = set(skeleton.joints)
+    pairs = [(skeleton.index(a), skeleton.index(b)) for a, b in SEGMENTS if {a, b} <= known_joints]
+    values = [length_of(pose.xyz[:, a], pose.xyz[:, b])["variation_percent"] for a, b in pairs or skeleton.bones]
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def acceleration_jitter(pose: PoseSequence) -> float | None:
+    """Median size of the second difference over consecutive frames, in millimetres per frame squared."""
+    step = np.diff(pose.frames)
+    if step.size < 2:
+        return None
+    even = (step[1:] == step[:-1]) & (step[1:] == step.min())
+    second = np.linalg.norm(np.diff(pose.xyz.astype(np.float64), n=2, axis=0)[even], axis=-1)
+    second = second[np.isfinite(second)]
+    return float(np.median(second) * 1e3) if second.size else None
+
+
+def _pose(take: Take) -> PoseSequence:
+    if take.pose is None or take.used is None or take.solved is None:
+        raise EgoposeError("this take was not solved; run the stages first")
+    return take.pose
+
+
+def build_report(take: Take) -> dict[str, Any]:
+    """All numbers of the report.
+
+    Residuals are reprojected minus observed in raw pixels. "All" counts every view that sees a joint with a point,
+    "used" the views that agree; the signed bias is the median over all, so a wrong camera or a wrong 2D convention
+    shows even where its views were rejected.
+
+    Args:
+        take: A solved take.
+
+    Returns:
+        Builtins only, with None for what cannot be measured: ``summary``, ``threshold``, ``status``, ``cameras``,
+        ``joints``, ``bones``, ``notes``.
+
+    Raises:
+        EgoposeError: The take was not solved.
+    """
+    pose = _pose(take)
+    assert take.used is not None
+    assert take.solved is not None
+    residual = reprojection(take)
+    distance = np.linalg.norm(residual, axis=-1)
+    seen = take.observations.seen
+    used = take.used
+    status = np.asarray(pose.status)
+    solved = take.solved
+    return {
+        "summary": {
+            "frames": pose.n_frames,
+            "joints": pose.n_joints,
+            "views": len(take.rig),
+            "known_share": _share(pose.valid),
+            "bone_variation_percent": bone_variation(pose),
+            "acceleration_jitter_mm": acceleration_jitter(pose),
+            "residual_used_px": _quantiles(distance[used]),
+            "residual_all_px": _quantiles(distance[seen]),
+            "sigma_mm": _quantiles(1e3 * pose.sigma[pose.valid].astype(np.float64)) if pose.sigma is not None else None,
+        },
+        "threshold": {
+            "threshold_px": _number(solved.threshold_px),
+            "source": solved.threshold.source,
+            "sigma_px": _number(solved.sigma_px),
+            "rounds_px": [float(v) for v in solved.threshold.rounds_px],
+            "points": solved.threshold.n_points,
+        },
+        "status": status_shares(status),
+        "cameras": [_camera_row(name, residual[v], distance[v], seen[v], used[v])
+                    for v, name in enumerate(take.rig.names)],
+        "joints": [_joint_row(pose, j, distance[:, :, j], used[:, :, j], status[:, j])
+                   for j in range(pose.n_joints)],
+        "bones": bone_lengths(pose),
+        "notes": list(take.notes),
+    }  # fmt: skip
+
+
+def status_shares(status: NDArray[np.uint8]) -> dict[str, float]:
+    """Share of the joints with each status that occurs."""
+    counts = np.bincount(status.ravel(), minlength=len(JointStatus))
+    return {s.name.lower(): float(counts[s]) / max(status.size, 1) for s in JointStatus if counts[s]}
+
+
+def _share(flags: NDArray[np.bool_]) -> float | None:
+    return float(flags.mean()) if flags.size else None
+
+
+def _camera_row(
+    name: str,
+    residual: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    seen: NDArray[np.bool_],
+    used: NDArray[np.bool_],
+) -> dict[str, Any]:
+    known = np.isfinite(distance)
+    bias = np.median(residual[known], axis=0) if known.any() else np.full(2, np.nan)
+    return {
+        "name": name,
+        "seen_share": _share(seen),
+        "used_share_of_seen": _share(used[seen]),
+        "residual_all_px": _quantiles(distance[known]),
+        "residual_used_px": _quantiles(distance[used & known]),
+        "bias_u_px": _number(bias[0]),
+        "bias_v_px": _number(bias[1]),
+    }
+
+
+def _joint_row(
+    pose: PoseSequence, j: int, distance: NDArray[np.float64], used: NDArray[np.bool_], status: NDArray[np.uint8]
+) -> dict[str, Any]:
+    valid = pose.valid[:, j]
+    sigma = None if pose.sigma is None or not valid.any() else float(1e3 * np.median(pose.sigma[valid, j]))
+    return {
+        "name": pose.skeleton.joints[j],
+        "known_share": _share(valid),
+        "views_used": _number(used.sum(axis=0)[valid].mean()) if valid.any() else None,
+        "residual_all_px": _quantiles(distance),
+        "residual_used_px": _quantiles(distance[used]),
+        "sigma_mm_median": sigma,
+        "status": status_shares(status),
+    }

@@ -1,0 +1,248 @@
+"""A take: from 2D joints of calibrated views over time to a pose sequence.
+
+The work is a row of stages that each take and return a :class:`Take`. Today there is one, :func:`solve_frames`, which
+treats every joint of every frame alone. Stages that correct the 2D (sides, time offsets) belong before it, stages that
+use the whole take (calibration refinement, smoothing over time) after it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose import __version__
+from egopose.camera import Rig
+from egopose.config import Config, config_dict, config_hash
+from egopose.errors import EgoposeError, EgoposeWarning
+from egopose.observations import Observations2D
+from egopose.pose import PoseSequence
+from egopose.triangulate.solve import MAX_PAIRS, MIN_ANGLE_DEG, TriangulatedPoints, triangulate_points
+from egopose.triangulate.threshold import FACTOR
+
+Progress = Callable[[float, str], None]
+
+ASSUMED_FPS = 30.0
+
+
+class TriangulateConfig(Config, frozen=True, kw_only=True):
+    """Settings of the triangulation of a take.
+
+    Attributes:
+        threshold_px: Largest residual of an agreeing view, or "auto".
+        threshold_factor: The automatic threshold in units of ``sqrt(2)`` standard deviations.
+        method: "robust" or "linear".
+        min_score: 2D joints with a lower score are taken as unseen.
+        min_angle_deg: Rays that meet at less are LOW_ANGLE.
+        max_pairs: Most pairs of views tried for a joint.
+        seed: Of the random part of the take that the threshold is estimated on.
+        threads: Threads; None takes all cores. No result depends on it.
+    """
+
+    threshold_px: float | Literal["auto"] = "auto"
+    threshold_factor: float = FACTOR
+    method: Literal["robust", "linear"] = "robust"
+    min_score: float = 0.0
+    min_angle_deg: float = MIN_ANGLE_DEG
+    max_pairs: int = MAX_PAIRS
+    seed: int = 0
+    threads: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """What the stages hand on.
+
+    Attributes:
+        rig: The V cameras in the order of the views.
+        observations: 2D joints of the V views.
+        config: Settings.
+        pose: The joints, None before the solve.
+        used: (V, T, J) bool, the views that agree and were used.
+        error_px: (T, J) mean reprojection distance over the views used.
+        solved: The solve over all joints of all frames, flattened in (frame, joint) order.
+        notes: Remarks for the report, in words.
+    """
+
+    rig: Rig
+    observations: Observations2D
+    config: TriangulateConfig
+    pose: PoseSequence | None = None
+    used: NDArray[np.bool_] | None = None
+    error_px: NDArray[np.float64] | None = None
+    solved: TriangulatedPoints | None = None
+    notes: tuple[str, ...] = ()
+
+    def noted(self, note: str) -> Take:
+        """The same take with one more remark."""
+        return replace(self, notes=(*self.notes, note))
+
+
+Stage = Callable[[Take, Progress], Take]
+
+
+def _silent(share: float, what: str) -> None:
+    pass
+
+
+def prepare_take(rig: Rig, observations: Observations2D, config: TriangulateConfig | None = None) -> Take:
+    """Match the views to the cameras and check that they belong together.
+
+    Views without a camera are left out with a warning; image sizes that differ from the calibration are reported.
+
+    Raises:
+        EgoposeError: Fewer than two views have a camera, raw pixels meet undistorted cameras or the reverse, or the
+            rig cannot be in metres.
+    """
+    config = config or TriangulateConfig()
+    notes = []
+    absent = [view for view in observations.views if view not in rig]
+    if absent:
+        note = f"no camera in the rig for view {', '.join(absent)}; left out (cameras: {', '.join(rig.names)})"
+        warnings.warn(note, EgoposeWarning, stacklevel=3)
+        notes.append(note)
+    views = [view for view in observations.views if view in rig]
+    if len(views) < 2:
+        raise EgoposeError(
+            f"{len(views)} of the views {', '.join(observations.views) or '(none)'} "
+            f"{'has' if len(views) == 1 else 'have'} a camera in the rig ({', '.join(rig.names)}); "
+            "triangulation needs at least two, check the names"
+        )
+    unit = rig.check_units()
+    if unit is not None:
+        raise EgoposeError(f"the rig is not in metres: {unit}")
+    rig = rig.subset(views)
+    observations = observations.select(views=views)
+    for camera in rig.cameras:
+        lens = camera.model != "pinhole"
+        if observations.undistorted and camera.image_space == "raw" and lens:
+            raise EgoposeError(
+                f"the 2D joints belong to undistorted images but camera {camera.name!r} is a raw {camera.model} one; "
+                "give the cameras of the undistorted images (their focal length differs)"
+            )
+        if not observations.undistorted and camera.image_space == "undistorted":
+            raise EgoposeError(
+                f"camera {camera.name!r} belongs to undistorted images but the 2D joints to raw ones; give the raw "
+                "calibration, or mark the observations as undistorted"
+            )
+    for camera, size in zip(rig.cameras, observations.sizes):
+        if size is not None and tuple(size) != tuple(camera.size):
+            note = (
+                f"camera {camera.name!r} is calibrated for {camera.size[0]}x{camera.size[1]} but its images are "
+                f"{size[0]}x{size[1]}; the pixels are used as they are, scale the camera if the images were resized"
+            )
+            warnings.warn(note, EgoposeWarning, stacklevel=3)
+            notes.append(note)
+    if observations.fps is None:
+        note = f"the frame rate is not known; times assume {ASSUMED_FPS:g} frames per second"
+        warnings.warn(note, EgoposeWarning, stacklevel=3)
+        notes.append(note)
+    return Take(rig, observations, config, notes=tuple(notes))
+
+
+def solve_frames(take: Take, progress: Progress) -> Take:
+    """Triangulate every joint of every frame on its own."""
+    observations, config = take.observations, take.config
+    views, frames, joints = observations.uv_px.shape[:3]
+    score = observations.score
+    uv = observations.uv_px
+    if score is not None and config.min_score > 0:
+        uv = np.where((score < config.min_score)[..., None], np.float32(np.nan), uv)
+    progress(0.0, "triangulate")
+    solved = triangulate_points(
+        take.rig.cameras, uv.reshape(views, frames * joints, 2),
+        None if score is None else score.reshape(views, frames * joints),
+        threshold=config.threshold_px, method=config.method, undistorted=False, min_angle_deg=config.min_angle_deg,
+        max_pairs=config.max_pairs, threshold_factor=config.threshold_factor, seed=config.seed,
+        threads=config.threads,
+    )  # fmt: skip
+    fps = observations.fps or ASSUMED_FPS
+    shape = (frames, joints)
+    pose = PoseSequence(
+        observations.skeleton, observations.frames, observations.frames / fps,
+        solved.points.reshape(*shape, 3).astype(np.float32), solved.sigma.reshape(shape).astype(np.float32),
+        solved.covariance.reshape(*shape, 3, 3).astype(np.float32), solved.status.reshape(shape), "world",
+        _provenance(take, solved),
+    )  # fmt: skip
+    progress(1.0, "triangulate")
+    return replace(
+        take, pose=pose, used=solved.used.reshape(views, *shape), error_px=solved.error_px.reshape(shape), solved=solved
+    )
+
+
+def _provenance(take: Take, solved: TriangulatedPoints) -> dict[str, Any]:
+    return {
+        "source": "triangulate",
+        "version": __version__,
+        "config": config_dict(take.config),
+        "config_hash": config_hash(take.config),
+        "views": list(take.observations.views),
+        "threshold_px": solved.threshold_px if np.isfinite(solved.threshold_px) else None,
+        "threshold_source": solved.threshold.source,
+        "sigma_px": solved.sigma_px,
+        "observations": dict(take.observations.provenance),
+        "notes": list(take.notes),
+    }
+
+
+DEFAULT_STAGES: tuple[Stage, ...] = (solve_frames,)
+
+
+def triangulate_take(
+    rig: Rig,
+    observations: Observations2D,
+    config: TriangulateConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    stages: Sequence[Stage] = DEFAULT_STAGES,
+) -> Take:
+    """Run the stages and return everything that the report needs.
+
+    Args:
+        rig: Calibrated cameras; the views find theirs by name.
+        observations: 2D joints.
+        config: Settings; None takes the defaults.
+        progress: Called with the share done in [0, 1] and what is being done; None stays silent.
+        stages: What to do, in order.
+
+    Returns:
+        The take with its pose sequence, views used and errors.
+
+    Raises:
+        EgoposeError: As :func:`prepare_take` and :func:`egopose.triangulate.triangulate_points`.
+    """
+    take = prepare_take(rig, observations, config)
+    tell = progress or _silent
+    for i, stage in enumerate(stages):
+        take = stage(take, lambda share, what, i=i: tell((i + share) / len(stages), what))  # type: ignore[misc]
+    return take
+
+
+def triangulate(
+    rig: Rig,
+    observations: Observations2D,
+    config: TriangulateConfig | None = None,
+    progress: Progress | None = None,
+) -> PoseSequence:
+    """3D joints of a take, each with its error bar and a status.
+
+    Args:
+        rig: Calibrated cameras; the views find theirs by name.
+        observations: 2D joints of at least two views.
+        config: Settings; None takes the defaults.
+        progress: Called with the share done in [0, 1] and what is being done; None stays silent.
+
+    Returns:
+        World joints in metres with covariance and status; the provenance names the threshold and the views.
+
+    Raises:
+        EgoposeError: As :func:`triangulate_take`.
+    """
+    pose = triangulate_take(rig, observations, config, progress).pose
+    if pose is None:
+        raise EgoposeError("no stage made a pose sequence; the stages must include a solve")
+    return pose
