@@ -40,7 +40,7 @@ def ring(n: int = 3, fisheye: bool = False) -> Rig:
 def body_pose(T: int = 4, seed: int = 0, missing: bool = True) -> egopose.PoseSequence:
     """A standing figure of COCO joints that sways."""
     rng = np.random.default_rng(seed)
-    rest = rng.normal(0, 0.25, (17, 3)) + [0, 0, 1.0]
+    rest = rng.normal(0, 0.25, (17, 3)) + np.array([0, 0, 1.0])
     xyz = rest + rng.normal(0, 0.01, (T, 17, 3))
     if missing:
         xyz[1, BODY17.index("nose")] = np.nan
@@ -51,7 +51,7 @@ def body_pose(T: int = 4, seed: int = 0, missing: bool = True) -> egopose.PoseSe
 def hands_pose(T: int = 4, seed: int = 1) -> egopose.PoseSequence:
     """Both hands in front of a camera; the left one is away in the second frame."""
     rng = np.random.default_rng(seed)
-    xyz = rng.normal(0, 0.05, (T, 42, 3)) + [0, 0, 0.4]
+    xyz = rng.normal(0, 0.05, (T, 42, 3)) + np.array([0, 0, 0.4])
     xyz[1, HANDS42.indices([f"left_hand_{j}" for j in HAND21.joints])] = np.nan
     frames = FRAMES[:T]
     return egopose.PoseSequence(HANDS42, frames, frames / 30, xyz.astype(np.float32), space="camera:aria")
@@ -347,6 +347,16 @@ EXAMPLES: dict[str, Callable[[Path], Path]] = {
     "caliscope-xyz": _caliscope_xyz,
     "coco-keypoints": _coco,
     "ego-exo4d-annotation": _annotation,
+    "ego-exo4d-body": _saved(
+        "body.json",
+        lambda: {"u1": body_pose(), "u2": body_pose(3, 5)},
+        format="ego-exo4d-body",
+        missing="nan",
+        take_names={"u1": "takes/cooking_1", "u2": "takes/dance_2"},
+    ),
+    "ego-exo4d-hand": _saved(
+        "hand.json", lambda: {"u1": hands_pose(), "u2": hands_pose(3, 4)}, format="ego-exo4d-hand"
+    ),
     "ego-exo4d-camera-pose": _camera_pose,
     "ego-exo4d-gopro-calibs": _gopro,
     "keypoints-csv": _saved("points.csv", observations),

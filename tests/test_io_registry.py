@@ -83,7 +83,7 @@ def test_absent_file_and_unknown_format(tmp_path: Path) -> None:
         egopose.load(tmp_path / "nothing.json")
     with pytest.raises(EgoposeError, match="there is no such file"):
         egopose.load(tmp_path / "nothing.json", format="trc")
-    with pytest.raises(EgoposeError, match="no format is named 'trk'; there are: .*trc"):
+    with pytest.raises(EgoposeError, match=r"no format is named 'trk'; there are: .*trc"):
         egopose.load(tmp_path, format="trk")
 
 
@@ -98,9 +98,7 @@ def test_options_are_checked(tmp_path: Path) -> None:
 
 
 def test_save_chooses_by_suffix_and_refuses_what_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(
-        EgoposeError, match=r"no format writes a PoseSequence to the suffix '.toml'; there are: .*native"
-    ):
+    with pytest.raises(EgoposeError, match=r"writes a PoseSequence to the suffix '.toml'; there are: .*native"):
         egopose.save(body_pose(), tmp_path / "x.toml")
     with pytest.raises(EgoposeError, match="writes Rig; this is a PoseSequence"):
         egopose.save(body_pose(), tmp_path / "x.toml", format="anipose-toml")

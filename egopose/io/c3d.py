@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,8 @@ def write(pose: PoseSequence, path: Path, *, up: str = "z", unit: str = "mm") ->
             content.write(str(temporary))
         except RuntimeError as error:
             raise OSError(f"ezc3d: {error}") from error
+        try:
+            # the library says nothing when the disk fills up halfway
+            _check_header(temporary)
+        except EgoposeError as error:
+            raise OSError(errno.ENOSPC, "the file came out short, the disk may be full") from error

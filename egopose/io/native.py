@@ -101,13 +101,17 @@ def write_container(path: Path, meta: dict[str, Any], arrays: Arrays, *, compres
 def _array(data: bytes, where: str) -> NDArray[Any]:
     """One ``.npy`` member; its stated size must equal what is there, so a lying header allocates nothing."""
     stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
-    else:
-        raise EgoposeError(f"{where}: npy version {version} is not read; expected 1.0 or 2.0")
+    try:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise EgoposeError(f"{where}: npy version {version} is not read; expected 1.0 or 2.0")
+        shape, fortran, dtype = readers[version](stream)
+    except EgoposeError:
+        raise
+    except Exception as error:
+        # the header is Python source: its parser leaks errors of many kinds (tokenizer, syntax, recursion)
+        raise EgoposeError(f"{where}: its header cannot be read ({error}); the file is damaged") from error
     if dtype.hasobject or dtype.kind not in "fiub":
         raise EgoposeError(f"{where}: holds values of type {dtype}; expected numbers")
     count = 1
