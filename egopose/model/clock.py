@@ -17,10 +17,7 @@ SLOWEST_RAD_S, FASTEST_RAD_S = 0.3, 30.0
 
 def time_angles(times_s: NDArray[np.float64], head_dim: int) -> NDArray[np.float64]:
     """Rotation angles (..., head_dim / 2) of time stamps (...,), float64 so that long clips lose nothing."""
-    rates = np.geomspace(FULL = -1
-"""Look-ahead that stands for "the whole clip"."""
-
-SLOWEST_RAD_S, FASTEST_RAD_S, head_dim // 2)
+    rates = np.geomspace(SLOWEST_RAD_S, FASTEST_RAD_S, head_dim // 2)
     return np.asarray(times_s, dtype=np.float64)[..., None] * rates
 
 

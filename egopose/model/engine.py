@@ -11,7 +11,7 @@ from torch import Tensor
 
 from egopose.model.config import ModelConfig
 from egopose.model.heads import HandEstimate, Output
-from egopose.model.network import Encoded, EgoPoseNet, FrameBatch
+from egopose.model.network import EgoPoseNet, Encoded, FrameBatch
 from egopose.model.numeric import FrameArrays, Said, StepArrays
 
 Array = NDArray[np.float32]
@@ -101,13 +101,14 @@ class TorchEngine:
         return said(self.model.read(finished[:, 0], encoded)), new.cpu().numpy()
 
     @torch.inference_mode()
-    def whole(
-        self, steps: StepArrays, rotation: Array, first: NDArray[np.bool_], rest: NDArray[np.bool_]
-    ) -> Said:
+    def whole(self, steps: StepArrays, rotation: Array, first: NDArray[np.bool_], rest: NDArray[np.bool_]) -> Said:
         """All steps (T, ...) of a clip at once under masks (T, T)."""
         encoded = self._encoded(steps)
         finished = self.model.temporal(
-            encoded.token[None], self._in(rotation)[None], self._in(first)[None], self._in(rest)[None]  # type: ignore[index]
+            encoded.token[None],
+            self._in(rotation)[None],
+            self._in(first)[None],
+            self._in(rest)[None],  # type: ignore[index]
         )
         return said(self.model.read(finished[0], encoded))
 

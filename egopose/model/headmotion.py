@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-LAGS_S: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0)
+LAGS_S: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 """Distances in time, seconds, at which the earlier and the later head pose is described."""
 
 PER_LAG = 10
@@ -28,7 +28,16 @@ N_STATIC = 9
 TOP_S = 4.0
 """The highest head of this long a past is one of the features: it hints at stature, seconds."""
 
-HEAD_FEATURES = N_STATIC + 2 * len(LAGS_S) * PER_LAG
+BENDS: tuple[tuple[int, int], ...] = tuple(
+    (i, k) for i, near in enumerate(LAGS_S) for k, far in enumerate(LAGS_S) if abs(far - 2 * near) < 1e-9
+)
+"""Pairs of lags of which the second is twice the first: they give accelerations, where the small bob and sway of a
+gait stand out from the large way that the head travels."""
+
+PER_BEND = 7
+"""Numbers per pair: acceleration of position (3) and of the forward axis (3), whether it is known (1)."""
+
+HEAD_FEATURES = N_STATIC + 2 * (len(LAGS_S) * PER_LAG + len(BENDS) * PER_BEND)
 """Length of the feature vector of a step."""
 
 NOMINAL_HEIGHT_M = 1.55
@@ -150,8 +159,22 @@ def head_features(
         [np.einsum("tji,tlj->tli", frames, part) for part in (delta, values[..., 3:6], values[..., 6:9])], axis=-1
     )
     block = np.concatenate([np.where(found[..., None], local, 0.0), found[..., None].astype(np.float64)], axis=-1)
-    out[place, N_STATIC:] = block.reshape(place.size, -1)
+    out[place, N_STATIC : N_STATIC + lags.size * PER_LAG] = block.reshape(place.size, -1)
+    out[place, N_STATIC + lags.size * PER_LAG :] = _bends(local, found, out[place, 5:8]).reshape(place.size, -1)
     return HeadMotion(out.astype(np.float32), known)
+
+
+def _bends(local: Array, found: NDArray[np.bool_], forward: Array) -> Array:
+    """Second differences (T, 2 * BENDS, PER_BEND) over the past and the future lags."""
+    near = np.array([i for i, _ in BENDS])
+    far = np.array([k for _, k in BENDS])
+    both = np.concatenate([near, near + len(LAGS_S)]), np.concatenate([far, far + len(LAGS_S)])
+    seconds = np.tile(np.array(LAGS_S)[near], 2)[:, None]
+    known = found[:, both[0]] & found[:, both[1]]
+    position = local[:, both[1], :3] - 2 * local[:, both[0], :3]
+    axis = local[:, both[1], 3:6] - 2 * local[:, both[0], 3:6] + forward[:, None]
+    bend = np.concatenate([position, axis], axis=-1) / seconds**2
+    return np.concatenate([np.where(known[..., None], bend, 0.0), known[..., None]], axis=-1)
 
 
 def _past_top(times: Array, heights: Array, at: Array) -> Array:

@@ -67,5 +67,7 @@ def simulate_imu(times_s: Array, T_world_camera: Array) -> tuple[Array, Array]:
     force = np.gradient(velocity, times, axis=0) + np.array([0, 0, GRAVITY_M_S2])
     R = T[:, :3, :3]
     turn = np.einsum("tji,tjk->tik", R, np.gradient(R, times, axis=0))
-    rate = np.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], -1) / 2
+    rate = (
+        np.stack([turn[:, 2, 1] - turn[:, 1, 2], turn[:, 0, 2] - turn[:, 2, 0], turn[:, 1, 0] - turn[:, 0, 1]], -1) / 2
+    )
     return np.einsum("tji,tj->ti", R, force), rate

@@ -214,9 +214,7 @@ def _hand_terms(output: Output, truth: Tensor, weight: Tensor, targets: Targets)
     return terms
 
 
-def _motion_terms(
-    output: Output, targets: Targets, truth: Tensor, known: Tensor, weight: Tensor
-) -> dict[str, Tensor]:
+def _motion_terms(output: Output, targets: Targets, truth: Tensor, known: Tensor, weight: Tensor) -> dict[str, Tensor]:
     R, t = targets.T_world_camera[..., None, :3, :3], targets.T_world_camera[..., None, :3, 3]
     said = (R @ output.xyz[..., None])[..., 0] + t
     true = (R @ truth[..., None])[..., 0] + t

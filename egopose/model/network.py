@@ -144,8 +144,8 @@ class EgoPoseNet(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(dim, config.heads) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(dim)
         self.memory_norm = nn.LayerNorm(dim)
-        self.fuse_body = nn.Linear(dim, dim)
-        self.fuse_hands = nn.Linear(SIDES * dim, dim)
+        self.fuse_body = nn.Linear(dim, dim, bias=False)
+        self.fuse_hands = nn.Linear(SIDES * dim, dim, bias=False)
         self.hand_head = HandHead(dim)
         self.temporal = TemporalTransformer(
             dim, config.heads, config.temporal_layers,
@@ -157,7 +157,6 @@ class EgoPoseNet(nn.Module):
         for layer in (self.fuse_body, self.fuse_hands):
             # images start as a correction of zero to what the head's motion says
             nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
     @property
     def image_cells(self) -> int:
@@ -219,8 +218,8 @@ class EgoPoseNet(nn.Module):
                 body = body * batch.image_known[:, None]
             token = token + body
             if hand_tokens is not None:
-                assert batch.hand_known is not None and batch.hand_axes is not None
-                assert batch.hand_focal is not None and batch.hand_distance is not None
+                parts = (batch.hand_known, batch.hand_axes, batch.hand_focal, batch.hand_distance)
+                assert all(part is not None for part in parts)
                 query = x[:, 1:]
                 hands, logit = self.hand_head(query, batch.hand_axes, batch.hand_focal, batch.hand_distance)
                 token = token + self.fuse_hands((query * batch.hand_known[..., None]).flatten(1))
@@ -234,10 +233,8 @@ class EgoPoseNet(nn.Module):
         """All of a frame before time enters, for N frames at once."""
         image_tokens = hand_tokens = heat = None
         if batch.image is not None:
-            assert batch.image_rays is not None
             image_tokens, heat = self.see(batch.image, batch.image_rays)
         if batch.hands is not None:
-            assert batch.hand_rays is not None and batch.hand_known is not None
             hand_tokens = self.see_hands(batch.hands, batch.hand_rays, batch.hand_known)
         return self.fuse(batch, image_tokens, hand_tokens, heat)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from egopose.camera import Camera
 from egopose.errors import EgoposeError, import_cv2
 
 Array = NDArray[np.float64]
@@ -85,11 +86,11 @@ class Fit:
         return square
 
 
-def image_rays(camera: object, fit: Fit, cells: int) -> NDArray[np.float32]:
+def image_rays(camera: Camera, fit: Fit, cells: int) -> NDArray[np.float32]:
     """Rays of the feature cells of a fitted frame.
 
     Args:
-        camera: A camera with ``unproject(uv_px) -> unit rays`` in camera axes, NaN outside its model.
+        camera: The lens; its pose is not used.
         fit: How the frame sits in the square.
         cells: Cells along one side.
 
@@ -100,7 +101,7 @@ def image_rays(camera: object, fit: Fit, cells: int) -> NDArray[np.float32]:
     grid = np.stack(np.meshgrid(centre, centre), axis=-1).reshape(-1, 2)
     uv = fit.to_frame(grid)
     inside = ((uv >= -0.5) & (uv <= np.array(fit.size) - 0.5)).all(axis=1)
-    rays = np.asarray(camera.unproject(np.where(inside[:, None], uv, 0.0)))  # type: ignore[attr-defined]
+    rays = camera.unproject(np.where(inside[:, None], uv, 0.0))
     known = inside & np.isfinite(rays).all(axis=1)
     out = np.zeros((grid.shape[0], RAY_CHANNELS), dtype=np.float32)
     out[known, :3] = rays[known]
@@ -147,12 +148,14 @@ class HandCrop:
         grid = np.stack([*np.meshgrid(centre, centre), np.full((cells, cells), self.focal)], axis=-1)
         return grid / np.linalg.norm(grid, axis=-1, keepdims=True)
 
-    def token_rays(self, cells: int) -> NDArray[np.float32]:
-        """(cells, cells, RAY_CHANNELS) rays in camera axes, all known."""
+    def token_rays(self, cells: int, *, mirror: bool) -> NDArray[np.float32]:
+        """(cells, cells, RAY_CHANNELS) rays in camera axes, all known; in a mirrored crop those of a mirrored world."""
         rays = self.rays(cells) @ self.R_camera_crop.T
+        if mirror:
+            rays = rays[:, ::-1] * np.array([-1.0, 1.0, 1.0])
         return np.concatenate([rays, np.ones((cells, cells, 1))], axis=-1).astype(np.float32)
 
-    def image(self, frame: NDArray[np.uint8], camera: object, side: int, *, mirror: bool) -> NDArray[np.uint8]:
+    def image(self, frame: NDArray[np.uint8], camera: Camera, side: int, *, mirror: bool) -> NDArray[np.uint8]:
         """Resample the frame (H, W, 3) into the crop (side, side, 3); a left hand is mirrored to look like a right.
 
         The remap table is projected on a coarse grid and enlarged: lenses are smooth over a crop.
@@ -162,7 +165,7 @@ class HandCrop:
         at = np.linspace(-1 + 1 / side, 1 - 1 / side, coarse)
         grid = np.stack([*np.meshgrid(at, at), np.full((coarse, coarse), self.focal)], axis=-1)
         points = grid.reshape(-1, 3) @ self.R_camera_crop.T
-        uv = np.asarray(camera.project(points), dtype=np.float32).reshape(coarse, coarse, 2)  # type: ignore[attr-defined]
+        uv = camera.project(points, frame="camera").astype(np.float32).reshape(coarse, coarse, 2)
         uv = np.where(np.isfinite(uv), uv, np.float32(-1e4))
         # sample the coarse table exactly at its own nodes
         where = np.linspace(0, coarse - 1, side, dtype=np.float32)

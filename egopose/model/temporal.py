@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate pairs of channels: x (B, H, T, D), rotation (B, T, 2, D/2)."""
     cos, sin = rotation[:, None, :, 0], rotation[:, None, :, 1]

@@ -117,9 +117,7 @@ def reversed_time(clip: MotionClip) -> MotionClip:
     return replace(turned, times_s=clip.times_s[-1] - turned.times_s)
 
 
-def augment(
-    clip: MotionClip, config: AugmentConfig, rng: np.random.Generator
-) -> tuple[MotionClip, MotionClip]:
+def augment(clip: MotionClip, config: AugmentConfig, rng: np.random.Generator) -> tuple[MotionClip, MotionClip]:
     """A changed copy: mirror, proportions, size, mount, floor, speed; then other frames of it.
 
     Returns:
@@ -153,5 +151,3 @@ def head_pose_noise(T_world_camera: Array, rng: np.random.Generator, *, metres: 
         rigid.rotation_from_vector(radians * rng.standard_normal((n, 3))), metres * rng.standard_normal((n, 3))
     )
     return T_world_camera @ noise
-
-

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from egopose import rigid
+from egopose.model.clock import FULL, attention_masks, horizon, split_lookahead, time_rotation
 from egopose.model.config import ModelConfig
 from egopose.model.headmotion import head_features
 from egopose.model.losses import Targets
 from egopose.model.network import FrameBatch
 from egopose.model.rays import normalise
-from egopose.model.clock import FULL, attention_masks, horizon, split_lookahead, time_rotation
 
 Array = NDArray[np.float64]
 
@@ -50,9 +50,7 @@ class Batch:
         )
 
 
-def time_arrays(
-    times_s: Array, live: NDArray[np.bool_], lookahead: int, model: ModelConfig
-) -> dict[str, NDArray[Any]]:
+def time_arrays(times_s: Array, live: NDArray[np.bool_], lookahead: int, model: ModelConfig) -> dict[str, NDArray[Any]]:
     """Rotation and masks of one window; padded steps see themselves and nothing sees them."""
     look = None if lookahead == FULL else split_lookahead(lookahead)[1]
     first, rest = attention_masks(times_s, ring=model.ring, window_s=model.window_s, lookahead=look)

@@ -63,7 +63,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     rendered: tuple[str, ...] = ()
     held_out_motion: tuple[str, ...] = ()
     held_out_rendered: tuple[str, ...] = ()
-    subject_weight: dict[str, float] = {}
+    subject_weight: dict[str, float] = msgspec.field(default_factory=dict)
     subject_power: float = 0.5
     init: str | None = None
     train_only: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from egopose.config import config_dict, config_hash
 from egopose.errors import EgoposeError
 from egopose.files import atomic_path
+from egopose.model.device import pick_device
 from egopose.model.losses import total_loss
 from egopose.model.network import EgoPoseNet, build
 from egopose.train.batch import Batch
@@ -32,23 +33,6 @@ class Source(Protocol):
     def batch(self, step: int) -> Batch:
         """The batch of a training step."""
         ...
-
-
-def pick_device(name: str) -> torch.device:
-    """The device asked for.
-
-    Raises:
-        EgoposeError: A GPU was asked for and there is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise EgoposeError(f"device {name!r} is not known; expected 'cpu', 'cuda', 'cuda:N' or 'auto'") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EgoposeError(f"device {name!r} was asked for, but torch finds no CUDA GPU here; use device 'cpu'")
-    return device
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:
@@ -102,7 +86,9 @@ def parameter_groups(model: EgoPoseNet, config: TrainConfig) -> list[dict[str, A
 class Trainer:
     """One run; the state after step n depends on the configuration and the data alone."""
 
-    def __init__(self, config: TrainConfig, source: Source, *, evaluate: Callable[[EgoPoseNet], dict[str, float]] | None = None) -> None:
+    def __init__(
+        self, config: TrainConfig, source: Source, *, evaluate: Callable[[EgoPoseNet], dict[str, float]] | None = None
+    ) -> None:
         """Build the network, its average and the optimiser.
 
         Args:
@@ -211,7 +197,11 @@ class Trainer:
         self.optimiser.step()
         self.ema.update(self.model, self.step)
         self.step += 1
-        return {"loss": float(loss.detach()), "gradient": float(norm), **{k: float(v.detach()) for k, v in terms.items()}}
+        return {
+            "loss": float(loss.detach()),
+            "gradient": float(norm),
+            **{k: float(v.detach()) for k, v in terms.items()},
+        }
 
     def averaged(self) -> EgoPoseNet:
         """The network with the averaged weights, for evaluation and shipping."""

@@ -84,9 +84,7 @@ def load_motion(path: str | os.PathLike[str]) -> list[MotionClip]:
         raise EgoposeError(f"{path}: clip_ptr does not divide {len(data['joints'])} frames, or fps is {fps}")
     source = [names.index(joint) for joint in BODY17.joints]
     target = BODY17_HANDS.indices(BODY17.joints)
-    wrists = [
-        (BODY17_HANDS.index(f"{s}_hand_wrist"), BODY17_HANDS.index(f"{s}_wrist")) for s in ("left", "right")
-    ]
+    wrists = [(BODY17_HANDS.index(f"{s}_hand_wrist"), BODY17_HANDS.index(f"{s}_wrist")) for s in ("left", "right")]
     toes = [names.index(f"{s}_toe_tip") if f"{s}_toe_tip" in names else -1 for s in ("left", "right")]
     clips = []
     for i, (start, end) in enumerate(zip(bounds[:-1], bounds[1:])):
@@ -103,9 +101,7 @@ def load_motion(path: str | os.PathLike[str]) -> list[MotionClip]:
             [foot_contact(times, joints[:, a], raw[:, toe] if toe >= 0 else None) for a, toe in zip(ankles, toes)], -1
         )
         clips.append(
-            MotionClip(
-                str(data["clip_name"][i]), str(data["subject"][i]), str(data["tier"][i]), times, T, joints, feet
-            )
+            MotionClip(str(data["clip_name"][i]), str(data["subject"][i]), str(data["tier"][i]), times, T, joints, feet)
         )
     return clips
 

@@ -1,0 +1,165 @@
+"""From a frame to the network's inputs: the fitted image, its rays, and two hand crops that follow the hands.
+
+A crop is aimed at where the network's own per-frame estimate saw the hand last, carried along with the head's motion
+when that is known. A hand that was lost, or that the hand finder sees clearly elsewhere, is taken from the finder's
+heat map of the same frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose import rigid
+from egopose.camera import Camera
+from egopose.errors import EgoposeError
+from egopose.model.config import ModelConfig
+from egopose.model.numeric import StepArrays
+from egopose.model.rays import RAY_CHANNELS, Fit, HandCrop, image_rays, normalise
+
+Array = NDArray[np.float64]
+
+FOUND = 0.3
+"""Least heat at which a lost hand is looked for in a crop."""
+
+SURE, FAR_RAD = 0.6, 0.45
+"""A hand in track is given up for one that the finder is this sure of, this far away."""
+
+DISTANCE_UNIT_M = 0.4
+"""The finder predicts the log of the distance over this."""
+
+
+def heat_peaks(heat: NDArray[np.float32], camera: Camera, fit: Fit) -> list[tuple[float, Array]]:
+    """Best cell of the hand finder for each hand.
+
+    Args:
+        heat: (2, 4, f, f) logit, shift right, shift down (cells), log distance.
+        camera: The lens.
+        fit: How the frame sits in the square.
+
+    Returns:
+        For left and right: probability, and the hand's centre (3,) in camera axes, NaN outside the lens.
+    """
+    found = []
+    side = heat.shape[-1]
+    for channel in heat.astype(np.float64):
+        row, column = np.unravel_index(int(np.argmax(channel[0])), channel[0].shape)
+        logit, right, down, distance = channel[:, row, column]
+        cell = np.array([column + 0.5 + np.clip(right, -1, 1), row + 0.5 + np.clip(down, -1, 1)])
+        uv = fit.to_frame(cell * fit.side / side - 0.5)
+        ray = camera.unproject(uv[None])[0]
+        found.append((float(1 / (1 + np.exp(-logit))), ray * DISTANCE_UNIT_M * np.exp(np.clip(distance, -2, 2))))
+    return found
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Inputs of the hand encoder for one frame; see ``network.FrameBatch``."""
+
+    hands: NDArray[np.float32]
+    hand_rays: NDArray[np.float32]
+    hand_known: NDArray[np.bool_]
+    hand_axes: NDArray[np.float32]
+    hand_focal: NDArray[np.float32]
+    hand_distance: NDArray[np.float32]
+
+
+def cut_crops(
+    frame: NDArray[np.uint8], camera: Camera, centres: list[Array | None], side: int, cells: int
+) -> tuple[NDArray[np.uint8], Crops]:
+    """Crops around two hand centres in camera axes; None leaves that hand out.
+
+    Returns:
+        The crops as (2, side, side, 3) uint8, and the arrays for the network, without a batch axis.
+    """
+    images = np.zeros((2, side, side, 3), dtype=np.uint8)
+    rays = np.zeros((2, cells, cells, RAY_CHANNELS), dtype=np.float32)
+    known, axes = np.zeros(2, dtype=bool), np.tile(np.eye(3, dtype=np.float32), (2, 1, 1))
+    focal, distance = np.ones(2, dtype=np.float32), np.ones(2, dtype=np.float32)
+    for i, centre in enumerate(centres):
+        if centre is None:
+            continue
+        crop = HandCrop.aimed(centre)
+        mirror = i == 0
+        images[i] = crop.image(frame, camera, side, mirror=mirror)
+        rays[i] = crop.token_rays(cells, mirror=mirror)
+        known[i], axes[i], focal[i], distance[i] = True, crop.R_camera_crop, crop.focal, crop.distance_m
+    return images, Crops(normalise(images), rays, known, axes, focal, distance)
+
+
+@dataclass
+class FrameReader:
+    """Fits frames of one camera and keeps the hands in view.
+
+    Attributes:
+        camera: The lens.
+        config: The network's shape.
+    """
+
+    camera: Camera
+    config: ModelConfig
+    _centres: list[Array | None] = field(default_factory=lambda: [None, None])
+    _pose: Array | None = None
+
+    def __post_init__(self) -> None:
+        stride = 32 if self.config.encoder == "mobile" else self.config.vit_patch
+        self.fit = Fit(self.camera.size, self.config.image_px)
+        self.hand_cells = self.config.hand_px // stride
+        self.rays = image_rays(self.camera, self.fit, self.config.image_px // stride)
+
+    def image(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The frame as the network takes it, (3, S, S).
+
+        Raises:
+            EgoposeError: Not an RGB image, or not of the camera's size.
+        """
+        frame = np.asarray(frame)
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            raise EgoposeError(f"image has shape {frame.shape} and type {frame.dtype}; expected (H, W, 3) uint8 RGB")
+        height, width = frame.shape[:2]
+        if (width, height) != tuple(self.camera.size):
+            raise EgoposeError(
+                f"images are {width} x {height} pixels, but the camera is calibrated for {self.camera.size[0]} x "
+                f"{self.camera.size[1]}; give the camera of these images (camera.scaled((width, height)) when they "
+                "were only resized)"
+            )
+        return normalise(self.fit.image(frame))
+
+    def centres(self, heat: NDArray[np.float32], T_world_camera: Array | None) -> list[Array | None]:
+        """Where the hands are looked for in this frame, camera axes."""
+        peaks = heat_peaks(heat, self.camera, self.fit)
+        out: list[Array | None] = []
+        for i, (probability, place) in enumerate(peaks):
+            centre = self._centres[i]
+            if centre is not None and self._pose is not None and T_world_camera is not None:
+                centre = rigid.transform_points(rigid.invert(T_world_camera) @ self._pose, centre)
+            if centre is not None and probability > SURE and np.isfinite(place).all():
+                cosine = centre @ place / (np.linalg.norm(centre) * np.linalg.norm(place))
+                if cosine < np.cos(FAR_RAD):
+                    centre = place
+            if centre is None and probability > FOUND and np.isfinite(place).all():
+                centre = place
+            if centre is not None and (not np.isfinite(centre).all() or not self._in_reach(centre)):
+                centre = None
+            out.append(centre)
+        return out
+
+    def _in_reach(self, centre: Array) -> bool:
+        if np.linalg.norm(centre) < 0.05:
+            return False
+        uv = self.camera.project(centre[None], frame="camera")
+        return bool(self.camera.in_image(uv)[0])
+
+    def remember(self, step: StepArrays, T_world_camera: Array | None) -> None:
+        """Keep where this frame's hands were, for the next one."""
+        self._pose = T_world_camera
+        if step.hand_known is None or step.hand_wrist is None or step.hand_offsets is None or step.hand_logit is None:
+            self._centres = [None, None]
+            return
+        wrist, offsets = step.hand_wrist[0].astype(np.float64), step.hand_offsets[0].astype(np.float64)
+        # the wrist itself is one of the 21 points whose mean is the centre
+        centre = wrist + offsets.sum(axis=1) / (offsets.shape[1] + 1)
+        kept = step.hand_known[0] & (step.hand_logit[0] > 0)
+        self._centres = [centre[i] if kept[i] else None for i in range(2)]
