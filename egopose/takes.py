@@ -54,7 +54,8 @@ class HandTake:
         xyz: (T, 2, 21, 3) float64 metres, NaN where unknown, absent or malformed.
         present: (T, 2) whether the hand has joints (a list that is not empty).
         valid: (T, 2, 21) the file's validity flags; all true where it has none.
-        boxed: (T, 2) whether the hand has a bounding box (test lists have boxes and no joints).
+        boxes: (T, 2, 4) bounding boxes x0, y0, x1, y1 in pixels, NaN where there is none (test lists have boxes and
+            no joints).
         defects: (frame number, side) to what is wrong.
         other_keys: Keys that are no frame numbers.
     """
@@ -65,9 +66,14 @@ class HandTake:
     xyz: Floats
     present: NDArray[np.bool_]
     valid: NDArray[np.bool_]
-    boxed: NDArray[np.bool_]
+    boxes: Floats
     defects: Mapping[tuple[int, str], str] = field(default_factory=dict)
     other_keys: tuple[str, ...] = ()
+
+    @property
+    def boxed(self) -> NDArray[np.bool_]:
+        """(T, 2) whether the hand has a bounding box."""
+        return np.asarray(np.isfinite(self.boxes).all(-1))
 
 
 def sort_frames(frames: NDArray[np.int64]) -> NDArray[np.int64]:

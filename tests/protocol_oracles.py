@@ -82,9 +82,7 @@ def body_official(pred: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]
                 for j in range(17):
                     if math.isnan(want[j][0]) or math.isnan(previous[1][j][0]):
                         continue
-                    d = [
-                        (want[j][a] - previous[1][j][a]) - (got[j][a] - previous[2][j][a]) for a in range(3)
-                    ]
+                    d = [(want[j][a] - previous[1][j][a]) - (got[j][a] - previous[2][j][a]) for a in range(3)]
                     cell[2] += length(*d) * 30 / gap
                     cell[3] += 1
             previous = (frame, want, got)

@@ -135,7 +135,9 @@ def test_velocity_looks_at_the_gap_only(gap: int, crosses: bool) -> None:
     guess[40:, :, 0] = 0.3  # one jump, at the gap
     result = evaluate_body_official(walk_body(_take(frames, guess), "p"), walk_body(_take(frames, target), "t"))
     assert result.overall.velocities == (79 if crosses else 78) * 17
-    assert result.overall.mpjve_m_s == pytest.approx((0.3 * 30 / gap * 17 if crosses else 0) / result.overall.velocities)
+    assert result.overall.mpjve_m_s == pytest.approx(
+        (0.3 * 30 / gap * 17 if crosses else 0) / result.overall.velocities
+    )
 
 
 def test_only_x_says_missing_and_the_rest_poisons() -> None:
@@ -192,9 +194,7 @@ def test_failures_of_the_official_script() -> None:
 def test_a_frame_missing_from_a_dropped_clip_is_not_asked_for() -> None:
     frames = [*range(0, 120, 3), 500, 503]
     points = np.zeros((42, 17, 3))
-    result = evaluate_body_official(
-        walk_body(_take(frames[:40], points), "p"), walk_body(_take(frames, points), "t")
-    )
+    result = evaluate_body_official(walk_body(_take(frames[:40], points), "p"), walk_body(_take(frames, points), "t"))
     assert result.coverage.frames_in_short_clips == 2
     assert result.overall.joints == 40 * 17
 
@@ -203,7 +203,9 @@ def test_no_velocity_is_nan_with_a_note() -> None:
     frames = list(range(0, 120, 3))
     target = np.full((40, 17, 3), np.nan)
     target[::2] = 0.0
-    result = evaluate_body_official(walk_body(_take(frames, np.zeros((40, 17, 3))), "p"), walk_body(_take(frames, target), "t"))
+    result = evaluate_body_official(
+        walk_body(_take(frames, np.zeros((40, 17, 3))), "p"), walk_body(_take(frames, target), "t")
+    )
     assert math.isnan(result.overall.mpjve_m_s)
     assert any("division by zero" in note for note in result.notes)
 

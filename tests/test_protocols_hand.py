@@ -25,11 +25,18 @@ def random_files(seed: int, takes: int = 3) -> tuple[dict[str, Any], dict[str, A
         truth[f"t{k}"], pred[f"t{k}"] = {}, {}
         frames = rng.permutation(np.arange(0, 90, 3))[: int(rng.integers(4, 12))]
         for frame in frames:
-            entry: dict[str, Any] = {"metadata": {"take_uid": f"t{k}", "take_name": f"take_{k}", "frame_number": int(frame)}}
+            entry: dict[str, Any] = {
+                "metadata": {"take_uid": f"t{k}", "take_name": f"take_{k}", "frame_number": int(frame)}
+            }
             guess_entry: dict[str, Any] = {}
             for side in ("right", "left"):
                 if rng.random() < 0.3:
-                    entry |= {f"{side}_hand_3d": [], f"{side}_hand_2d": [], f"{side}_hand_bbox": [], f"{side}_hand_valid_3d": []}
+                    entry |= {
+                        f"{side}_hand_3d": [],
+                        f"{side}_hand_2d": [],
+                        f"{side}_hand_bbox": [],
+                        f"{side}_hand_valid_3d": [],
+                    }
                     guess_entry[f"{side}_hand_3d"] = rng.normal(size=(21, 3)).tolist() if rng.random() < 0.5 else []
                     continue
                 hand = rng.normal(0, 0.04, (21, 3)) + [0.0, 0.1, 0.4]
@@ -145,9 +152,7 @@ def test_nan_at_an_invalid_joint_is_no_matter() -> None:
     valid = [True] * 12 + [False] * 9
     guess = hand.copy()
     guess[12:] = np.nan
-    result = evaluate_hand_official(
-        walk_hand(_one(guess.tolist()), "p"), walk_hand(_one(hand.tolist(), valid), "t")
-    )
+    result = evaluate_hand_official(walk_hand(_one(guess.tolist()), "p"), walk_hand(_one(hand.tolist(), valid), "t"))
     assert result.overall.mpjpe_mm == 0
     assert result.coverage.joints_scored == 12
 

@@ -179,14 +179,16 @@ def _takes(document: Any, where: str, kind: str) -> Mapping[str, Any]:
 
 
 def kind_of_document(document: Mapping[str, Any]) -> str:
-    """"body", "hand" or "unknown", by the keys inside the first takes that have any."""
+    """ "body", "hand" or "unknown", by the keys inside the first takes that have any."""
     for take in list(document.values())[:64]:
         if not isinstance(take, dict):
             continue
         if "body" in take:
             return "body"
         for frame in list(take.values())[:16]:
-            if isinstance(frame, dict) and any(f"{side}_hand_{part}" in frame for side in SIDES for part in ("3d", "bbox")):
+            if isinstance(frame, dict) and any(
+                f"{side}_hand_{part}" in frame for side in SIDES for part in ("3d", "bbox")
+            ):
                 return "hand"
     return "unknown"
 
@@ -240,13 +242,15 @@ class _HandArrays:
         self.xyz = np.full((n, 2, *HAND_SHAPE), np.nan)
         self.present = np.zeros((n, 2), dtype=np.bool_)
         self.valid = np.ones((n, 2, N_HAND), dtype=np.bool_)
-        self.boxed = np.zeros((n, 2), dtype=np.bool_)
+        self.boxes = np.full((n, 2, 4), np.nan)
         self.defects: dict[tuple[int, str], str] = {}
 
     def put(self, i: int, s: int, frame: int, entry: Mapping[str, Any], side: str) -> None:
         """One hand of one frame from its parsed entry."""
         points = entry.get(f"{side}_hand_3d", [])
-        self.boxed[i, s] = bool(entry.get(f"{side}_hand_bbox"))
+        box = entry.get(f"{side}_hand_bbox")
+        if type(box) is list and len(box) == 4 and set(map(type, box)) <= {int, float}:
+            self.boxes[i, s] = box
         if points == []:
             return
         what = defect(points, HAND_SHAPE)
@@ -265,7 +269,7 @@ class _HandArrays:
 
     def take(self, uid: str, name: str | None, frames: NDArray[np.int64], other: tuple[str, ...]) -> HandTake:
         """The finished take."""
-        return HandTake(uid, name, frames, self.xyz, self.present, self.valid, self.boxed, self.defects, other)
+        return HandTake(uid, name, frames, self.xyz, self.present, self.valid, self.boxes, self.defects, other)
 
 
 # scanner -----------------------------------------------------------------------------------------------------------
@@ -352,7 +356,13 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
         hands.xyz[:, s] = as_numbers(cells).reshape(-1, *HAND_SHAPE)
         hands.xyz[~full, s] = np.nan
         hands.valid[:, s] = np.where((flagged & full)[:, None], flags == np.uint64(kernel.TRUE), True)
-        hands.boxed[:, s] = _truthy(table, f"{side}_hand_bbox")
+        box = table.cells([(f"{side}_hand_bbox", k) for k in range(4)])
+        known = {(f"{side}_hand_bbox", k) for k in range(4)}
+        beyond = [c for path, c in table.columns.items() if path[:1] == (f"{side}_hand_bbox",) and path not in known]
+        boxed = is_number(box).all(1)
+        if beyond:
+            boxed &= (table.words[:, beyond] == absent).all(1)
+        hands.boxes[boxed, s] = as_numbers(box)[boxed]
     names = _strings(scanner, table.cells([("metadata", "take_name")])[:, 0])
     takes: dict[str, HandTake] = {}
     for uid, first, last in ranges:
@@ -360,8 +370,8 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
         frames, rows, other = split_keys(table.keys[first:last])
         rows = rows + first
         part = _HandArrays(0)
-        part.xyz, part.present, part.valid, part.boxed = (
-            a[rows] for a in (hands.xyz, hands.present, hands.valid, hands.boxed)
+        part.xyz, part.present, part.valid, part.boxes = (
+            a[rows] for a in (hands.xyz, hands.present, hands.valid, hands.boxes)
         )
         for i in np.flatnonzero(~clean[rows].all(1)):
             # rare: the general rules decide and describe
@@ -375,10 +385,10 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
                     alone.defects[int(frames[i]), side] = f"the frame is {shape_text(entry)}"
             part.defects.update(alone.defects)
             for mine, theirs in ((part.xyz, alone.xyz), (part.present, alone.present), (part.valid, alone.valid),
-                                 (part.boxed, alone.boxed)):  # fmt: skip
+                                 (part.boxes, alone.boxes)):  # fmt: skip
                 mine[i] = theirs[0]
         takes[uid] = part.take(uid, next((names[r] for r in rows if names[r]), None), frames, other)
-    if not any(hands.present.any(0)) and not hands.boxed.any() and ranges:
+    if not any(hands.present.any(0)) and not np.isfinite(hands.boxes).any() and ranges:
         # nothing hand-like: let the general parser say what this is
         raise Unusual(0)
     return takes
@@ -392,19 +402,6 @@ def _refuse_twice(keys: Sequence[str]) -> None:
 def _describe(scanner: Scanner, span: NDArray[np.int64], shape: tuple[int, int]) -> str:
     value = parse_json(scanner.data[span[0] : span[1]].tobytes(), "frame")
     return defect(value, shape) or "is malformed"
-
-
-def _truthy(table: Any, key: str) -> NDArray[np.bool_]:
-    """Whether a member is there and not empty, null, false or zero."""
-    from egopose.kernels import json_scan as kernel
-
-    inside = [column for path, column in table.columns.items() if path[:1] == (key,) and len(path) > 1]
-    found = (table.words[:, inside] != np.uint64(kernel.ABSENT)).any(1) if inside else np.zeros(len(table.keys), bool)
-    own = table.cells([(key,)])[:, 0]
-    zero = is_number(own) & (own.view(np.float64) == 0)
-    falsy = np.isin(own, np.array([kernel.ABSENT, kernel.NULL, kernel.FALSE, kernel.EMPTY_LIST, kernel.EMPTY_OBJECT],
-                                  dtype=np.uint64))  # fmt: skip
-    return np.asarray(found | ~(falsy | zero))
 
 
 def _strings(scanner: Scanner, words: NDArray[np.uint64]) -> list[str | None]:

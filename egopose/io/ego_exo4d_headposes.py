@@ -31,7 +31,9 @@ def read_head_extrinsics(path: str | os.PathLike[str]) -> dict[int, NDArray[np.f
     name = next((key for key in document if "aria" in key.lower() and key != "metadata"), None)
     if name is None:
         raise EgoposeError(f"{path}: no camera with 'aria' in its name; it has: {', '.join(list(document)[:12])}")
-    poses = mapping(mapping(document[name], f"{path}: {name}").get("camera_extrinsics"), f"{path}: {name}.camera_extrinsics")
+    poses = mapping(
+        mapping(document[name], f"{path}: {name}").get("camera_extrinsics"), f"{path}: {name}.camera_extrinsics"
+    )
     result = {}
     for key, value in poses.items():
         frame = frame_number(key)

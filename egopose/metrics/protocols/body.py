@@ -253,7 +253,9 @@ def evaluate_body_official(
     scenarios = {name: part.score() for name, part in sums.items() if part.joints}
     for name, score in scenarios.items():
         if not score.velocities:
-            run.notes.append(f"scenario {name}: no two frames give a velocity; the official division by zero is NaN here")
+            run.notes.append(
+                f"scenario {name}: no two frames give a velocity; the official division by zero is NaN here"
+            )
     return BodyResult("body.official", mode, total.score(), scenarios, per_take, run.coverage, run.notes)
 
 

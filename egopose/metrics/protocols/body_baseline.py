@@ -75,7 +75,9 @@ def evaluate_body_baseline(
     run = _Run(mode)
     run.notes.append("every take weighs the same (macro); velocities are frame-to-frame differences times 10")
     if camera_poses is None:
-        run.notes.append("no camera poses were given: velocities are in the world frame, the baseline's in the camera's")
+        run.notes.append(
+            "no camera poses were given: velocities are in the world frame, the baseline's in the camera's"
+        )
     takes: dict[str, BodyScore] = {}
     groups: dict[str, list[BodyScore]] = {}
     for uid, target in truth.items():

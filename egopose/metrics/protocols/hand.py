@@ -45,9 +45,7 @@ class _Hands:
         )  # fmt: skip
 
 
-def _pair(
-    truth: Mapping[str, HandTake], pred: Mapping[str, HandTake], mode: Mode, cover: HandCoverage
-) -> _Hands:
+def _pair(truth: Mapping[str, HandTake], pred: Mapping[str, HandTake], mode: Mode, cover: HandCoverage) -> _Hands:
     """Collect the hands with ground truth and their predictions."""
     strict = mode == "strict"
     uids = list(truth)
