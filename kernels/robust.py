@@ -17,6 +17,7 @@ from .dlt import solve_sym3
 
 OK, TWO_VIEWS, LOW_ANGLE, NO_CONSENSUS, MISSING = 0, 1, 2, 3, 4
 GN_STEPS = 6
+RESELECTIONS = 3
 GN_DONE_PX2 = 1e-7
 """Gauss-Newton ends when the predicted drop of the squared error is below this."""
 
@@ -214,7 +215,7 @@ def solve_point(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2
     """Consensus point of m >= 2 views.
 
     First all views together: when every residual of that solution is within the limit, there is nothing to reject.
-    Otherwise the best pair, its inliers refined, selected again and refined again.
+    Otherwise the best pair, its inliers refined, then selected again and refined again until they stay the same.
 
     Returns:
         x, y, z and the number of views used (0: no consensus). ``use``, ``error2``, ``weight``, ``hessian``
@@ -244,8 +245,10 @@ def solve_point(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2
     x, y, z = solve_linear(normal, use, m)
     weigh_by_depth(rows, w, use, m, x, y, z, weight)
     x, y, z = gauss_newton(rows, weight, use, m, x, y, z, hessian)
-    count, changed = select(rows, m, limit2, x, y, z, error2, use)
-    if changed and count >= 2:
+    for _ in range(RESELECTIONS):
+        count, changed = select(rows, m, limit2, x, y, z, error2, use)
+        if not changed or count < 2:
+            break
         weigh_by_depth(rows, w, use, m, x, y, z, weight)
         x, y, z = gauss_newton(rows, weight, use, m, x, y, z, hessian)
         for v in range(m):

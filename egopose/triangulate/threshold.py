@@ -114,7 +114,7 @@ def estimate_threshold(
     Returns:
         The threshold; the starting value of 15 px with source "default" when there is too little to measure.
     """
-    seen = np.isfinite(uv_px).all(axis=-1)
+    seen = np.isfinite(uv_px[..., 0]) & np.isfinite(uv_px[..., 1])
     if weight.size:
         seen &= weight > 0
     index = sample_points(seen, seed)
