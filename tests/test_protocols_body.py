@@ -170,7 +170,7 @@ def test_failures_of_the_official_script() -> None:
     frames = list(range(0, 150, 3))
     points = np.zeros((50, 17, 3))
     truth = walk_body(_take(frames, points), "t")
-    with pytest.raises(EgoposeError, match="take u .*missing"):
+    with pytest.raises(EgoposeError, match=r"take u .*missing"):
         evaluate_body_official({}, truth)
     short = walk_body(_take(frames[:-2], points), "p")
     with pytest.raises(EgoposeError, match="take u, frame 144 is missing"):

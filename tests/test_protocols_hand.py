@@ -39,7 +39,7 @@ def random_files(seed: int, takes: int = 3) -> tuple[dict[str, Any], dict[str, A
                     }
                     guess_entry[f"{side}_hand_3d"] = rng.normal(size=(21, 3)).tolist() if rng.random() < 0.5 else []
                     continue
-                hand = rng.normal(0, 0.04, (21, 3)) + [0.0, 0.1, 0.4]
+                hand = rng.normal(0, 0.04, (21, 3)) + np.array([0.0, 0.1, 0.4])
                 guess = hand * rng.uniform(0.8, 1.2) + rng.normal(0, 0.01, hand.shape)
                 kind = rng.random()
                 if kind < 0.1:
@@ -87,7 +87,7 @@ def _one(points: Any, valid: list[bool] | None = None, **more: Any) -> dict[str,
 
 
 def _hand(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(0, 0.04, (21, 3)) + [0, 0, 0.4]
+    return np.random.default_rng(seed).normal(0, 0.04, (21, 3)) + np.array([0, 0, 0.4])
 
 
 def test_mirrored_hand_is_not_forgiven_and_similarity_is() -> None:

@@ -15,7 +15,7 @@ from egopose.cli import main
 from egopose.commands.validate import read_index, run_validate
 from egopose.demo import walking_person
 from egopose.errors import EgoposeError
-from egopose.metrics.protocols.validate import Report
+from egopose.metrics.protocols.findings import Report
 from egopose.skeleton import BODY17, BODY17_HANDS
 
 FRAMES = list(range(0, 120, 3))
@@ -23,7 +23,7 @@ FRAMES = list(range(0, 120, 3))
 
 def person() -> np.ndarray:
     """(40, 59, 3) a walking person, world metres, z up."""
-    return walking_person(np.array(FRAMES) / 30.0) + [4.0, -2.0, 0.3]
+    return walking_person(np.array(FRAMES) / 30.0) + np.array([4.0, -2.0, 0.3])
 
 
 def body(points: np.ndarray | None = None) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _each_hand(document: dict[str, Any], change: Any) -> dict[str, Any]:
         (lambda h: h * 1000, "unit", "error"),
         (lambda h: h - h[0], "wrist-relative", "warning"),
         (lambda h: h * [1, 1, -1], "behind-camera", "error"),
-        (lambda h: h + [0, 0, 5], "world-frame", "error"),
+        (lambda h: h + np.array([0, 0, 5]), "world-frame", "error"),
         (lambda h: np.stack([-h[:, 1], h[:, 0], h[:, 2]], -1), "portrait", "error"),
         (lambda h: h * 0 + h[0], "flat", "error"),
         (lambda h: h[:20], "shape", "error"),

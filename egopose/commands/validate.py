@@ -16,14 +16,15 @@ from egopose.commands.output import emit
 from egopose.errors import EgoposeError
 from egopose.files import atomic_path, read_json
 from egopose.io.ego_exo4d_files import (
-    frame_number,
     kind_of_document,
     read_body_file,
     read_hand_file,
     walk_body,
     walk_hand,
 )
-from egopose.metrics.protocols.validate import Expected, Report, validate_body_takes, validate_hand_takes
+from egopose.io.ego_exo4d_values import frame_number
+from egopose.metrics.protocols.findings import Expected, Report
+from egopose.metrics.protocols.validate import validate_body_takes, validate_hand_takes
 from egopose.takes import BodyTake, HandTake
 
 PathLike = str | os.PathLike[str]

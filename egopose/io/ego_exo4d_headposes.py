@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
 from egopose.files import read_json
-from egopose.io.ego_exo4d_files import frame_number
+from egopose.io.ego_exo4d_values import frame_number
 from egopose.io.fields import mapping, numbers
 
 

@@ -183,8 +183,8 @@ def align_take(truth: BodyTake, pred: BodyTake | None, run: _Run, *, clip_filter
         if mask.any() and strict:
             t, j = np.argwhere(mask)[0]
             run.notes.append(
-                f"take {truth.uid}: {what} is not finite at {int(mask.sum())} counted joints (first: frame {frames[t]}, "
-                f"{BODY17.joints[j]}); the official sums carry that on"
+                f"take {truth.uid}: {what} is not finite at {int(mask.sum())} counted joints (first: frame "
+                f"{frames[t]}, {BODY17.joints[j]}); the official sums carry that on"
             )
     if not strict:
         counted &= ~partly & ~unknown

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from egopose.metrics.protocols.body import scenario_of
+from egopose.metrics.protocols.findings import Expected, Report, against_index, not_finite, size_findings
 from egopose.skeleton import BODY17, HAND21
-from egopose.takes import SIDES, BodyTake, Floats, HandTake, locate
-
-Severity = Literal["error", "warning", "note"]
-MAX_LISTED = 10
-"""Findings of one kind that are listed one by one; the rest is counted."""
+from egopose.takes import SIDES, BodyTake, HandTake, locate
 
 # sizes of people in metres; generous, since only units and frames of reference are told apart
 BODY_EXTENT = (0.35, 3.5)
@@ -26,143 +20,6 @@ HAND_REACH = 1.6
 """A hand this far from its camera is not on the wearer's arm."""
 LINEAR_FOCAL, LINEAR_CENTRE, LINEAR_SIZE = 150.0, 255.5, 512
 """The benchmark's undistorted ego image."""
-V1_HINT = "the first release of takes.json lacks two of the hand test takes: use the metadata of the second release"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing found.
-
-    Attributes:
-        severity: "error" would be refused or scored as garbage, "warning" deserves a look, "note" is for information.
-        code: Short stable name.
-        message: What, and what to do.
-        take: Take uid, if it is about one.
-        frame: Frame number, if it is about one.
-    """
-
-    severity: Severity
-    code: str
-    message: str
-    take: str | None = None
-    frame: int | None = None
-
-    def __str__(self) -> str:
-        place = (
-            "" if self.take is None else f" take {self.take}" + ("" if self.frame is None else f", frame {self.frame}")
-        )
-        return f"{self.severity}:{place}{':' if place else ''} {self.message}"
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What an index asks for in one take.
-
-    Attributes:
-        take_name: Name, or None where the index has none.
-        frames: (T,) frame numbers, or None where the index has takes only.
-        hands: (T, 2) which hands are scored (:data:`~egopose.takes.SIDES`), or None.
-        boxes: (T, 2, 4) hand boxes in pixels of the undistorted landscape image, or None.
-        xyz: Ground truth of the same frames, or None.
-    """
-
-    take_name: str | None = None
-    frames: NDArray[np.int64] | None = None
-    hands: NDArray[np.bool_] | None = None
-    boxes: Floats | None = None
-    xyz: Floats | None = None
-
-
-@dataclass
-class Report:
-    """All findings.
-
-    Attributes:
-        kind: "body" or "hand".
-        findings: In the order found.
-        counts: Findings by code (those that are not listed included) and sizes of the file.
-    """
-
-    kind: str
-    findings: list[Finding] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """No error was found."""
-        return all(finding.severity != "error" for finding in self.findings)
-
-    def add(
-        self, severity: Severity, code: str, message: str, take: str | None = None, frame: int | None = None
-    ) -> None:
-        """Add a finding; after :data:`MAX_LISTED` of one kind they are only counted."""
-        self.counts[code] = self.counts.get(code, 0) + 1
-        if self.counts[code] <= MAX_LISTED:
-            self.findings.append(Finding(severity, code, message, take, frame))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "ok": self.ok,
-            "kind": self.kind,
-            "findings": [asdict(finding) for finding in self.findings],
-            "counts": dict(self.counts),
-        }
-
-    def text(self) -> str:
-        """Findings by severity, then the verdict."""
-        order = {"error": 0, "warning": 1, "note": 2}
-        lines = [str(finding) for finding in sorted(self.findings, key=lambda f: order[f.severity])]
-        lines += [f"... {count} findings of the kind {code!r} in all" for code, count in self.counts.items()
-                  if count > MAX_LISTED and any(f.code == code for f in self.findings)]  # fmt: skip
-        errors = sum(finding.severity == "error" for finding in self.findings)
-        warnings = sum(finding.severity == "warning" for finding in self.findings)
-        verdict = "would be accepted" if self.ok else f"would be refused or scored wrongly ({errors} errors listed)"
-        return "\n".join([*lines, f"{self.kind} submission: {verdict}; {warnings} warnings"])
-
-
-def _against_index(
-    report: Report, uids: Iterable[str], index: Mapping[str, Expected], frames_of: Callable[[str], NDArray[np.int64]]
-) -> None:
-    """Takes and frames that are missing (errors) or superfluous (notes)."""
-    have = set(uids)
-    asked = {uid for uid, want in index.items() if want.hands is None or want.hands.any()}
-    missing = [uid for uid in index if uid in asked and uid not in have]
-    for uid in missing:
-        report.add("error", "missing-take", "the index has this take, the submission does not", uid)
-    if report.kind == "hand" and 1 <= len(missing) <= 2:
-        report.add("note", "takes-release", V1_HINT)
-    extra = [uid for uid in have if uid not in index]
-    if extra:
-        report.add(
-            "warning", "extra-take", f"{len(extra)} takes are not in the index and will be ignored", sorted(extra)[0]
-        )
-    for uid, want in index.items():
-        if uid not in have or want.frames is None or report.kind == "hand":
-            continue
-        absent = want.frames[locate(frames_of(uid), want.frames) < 0]
-        if absent.size:
-            report.add(
-                "error", "missing-frame",
-                f"{absent.size} of {want.frames.size} frames of the index are missing", uid, int(absent.min()),
-            )  # fmt: skip
-        more = int((locate(want.frames, frames_of(uid)) < 0).sum())
-        if more:
-            report.add("note", "extra-frame", f"{more} frames are not in the index and will be ignored", uid)
-
-
-def _not_finite(
-    report: Report, uid: str, frames: NDArray[np.int64], xyz: Floats, names: tuple[str, ...], who: str
-) -> None:
-    bad = ~np.isfinite(xyz).all(-1)
-    if bad.any():
-        t, j = np.argwhere(bad)[0]
-        what = "infinity" if np.isinf(xyz[t, j]).any() else "NaN"
-        report.add(
-            "error", "not-finite",
-            f"{who}{names[j]} is {what} ({int(bad.sum())} joints in {int(bad.any(1).sum())} frames): the official "
-            "score becomes NaN or stops; predict every joint", uid, int(frames[t]),
-        )  # fmt: skip
 
 
 def validate_body_takes(takes: Mapping[str, BodyTake], index: Mapping[str, Expected] | None = None) -> Report:
@@ -200,38 +57,15 @@ def validate_body_takes(takes: Mapping[str, BodyTake], index: Mapping[str, Expec
         if not take.frames.size:
             report.add("warning" if index is not None and want is None else "error", "no-frame", "has no frame", uid)
         good = ~np.isin(take.frames, list(take.defects) or [-1])
-        _not_finite(report, uid, take.frames[good], take.xyz[good], BODY17.joints, "")
+        not_finite(report, uid, take.frames[good], take.xyz[good], BODY17.joints, "")
     if index is not None:
-        _against_index(report, takes, index, lambda uid: takes[uid].frames)
+        against_index(report, takes, index, lambda uid: takes[uid].frames)
     _body_frame(report, takes, index)
     return report
 
 
 def _bare(name: str) -> str:
     return name.removeprefix("takes/").strip("/").lower()
-
-
-def _unit(extent: float, usual: tuple[float, float]) -> str | None:
-    """The unit that a size is in when it is not metres."""
-    for unit, factor in (("centimetres", 100.0), ("millimetres", 1000.0)):
-        if extent > usual[1] * 3 and usual[0] * factor <= extent <= usual[1] * factor:
-            return unit
-    return None
-
-
-def _size_findings(report: Report, extents: Floats, usual: tuple[float, float], what: str) -> bool:
-    """Whether sizes are those of metres; a finding where they are not."""
-    if not extents.size:
-        return True
-    median = float(np.median(extents))
-    if usual[0] <= median <= usual[1]:
-        return True
-    unit = _unit(median, usual)
-    if unit:
-        report.add("error", "unit", f"{what} spans {median:.4g} (median): this is in {unit}; metres are wanted")
-    else:
-        report.add("error", "unit", f"{what} spans {median:.4g} (median); {usual[0]} to {usual[1]} metres are expected")
-    return False
 
 
 def _body_frame(report: Report, takes: Mapping[str, BodyTake], index: Mapping[str, Expected] | None) -> None:
@@ -252,7 +86,7 @@ def _body_frame(report: Report, takes: Mapping[str, BodyTake], index: Mapping[st
     if zero.all(1).mean() > 0.5:
         return
     extent = np.linalg.norm(xyz.max(1) - xyz.min(1), axis=-1)
-    if not _size_findings(report, extent, BODY_EXTENT, "the body"):
+    if not size_findings(report, extent, BODY_EXTENT, "the body"):
         return
     hips = xyz[:, BODY17.indices(["left_hip", "right_hip"])].mean(1)
     nose = xyz[:, BODY17.index("nose")]
@@ -321,9 +155,9 @@ def validate_hand_takes(takes: Mapping[str, HandTake], index: Mapping[str, Expec
             report.add("error", "shape", f"{side} hand {what}; expected 21x3 numbers", uid, frame)
         for s, side in enumerate(SIDES):
             rows = take.present[:, s]
-            _not_finite(report, uid, take.frames[rows], take.xyz[rows, s], HAND21.joints, f"{side} hand, ")
+            not_finite(report, uid, take.frames[rows], take.xyz[rows, s], HAND21.joints, f"{side} hand, ")
     if index is not None:
-        _against_index(report, takes, index, lambda uid: takes[uid].frames)
+        against_index(report, takes, index, lambda uid: takes[uid].frames)
         for uid, want in index.items():
             if uid in takes and want.frames is not None and want.hands is not None:
                 _missing_hands(report, takes[uid], want)
@@ -361,7 +195,7 @@ def _hand_frame(report: Report, takes: Mapping[str, HandTake], index: Mapping[st
             "error", "flat", f"{int(flat.sum())} hands have all joints at one point: the official alignment stops there"
         )
     extent = np.linalg.norm(xyz - wrist[:, None], axis=-1).max(-1)[~flat]
-    if not _size_findings(report, extent, HAND_EXTENT, "a hand, from the wrist,"):
+    if not size_findings(report, extent, HAND_EXTENT, "a hand, from the wrist,"):
         return
     if (np.linalg.norm(wrist, axis=-1) < 1e-4).mean() > 0.9:
         report.add(
@@ -416,8 +250,8 @@ def _against_boxes(report: Report, takes: Mapping[str, HandTake], index: Mapping
     if share["portrait"] > 0.5 and share["portrait"] > 2 * share["landscape"]:
         report.add(
             "error", "portrait",
-            f"hands fall into the boxes of the index in {100 * share['portrait']:.0f}% of cases when turned by 90 degrees, "
-            f"{100 * share['landscape']:.0f}% as they are: these are portrait coordinates, landscape ones are wanted",
+            f"hands fall into the boxes of the index in {100 * share['portrait']:.0f}% of cases when turned by 90 "
+            f"degrees, {100 * share['landscape']:.0f}% as they are: these are portrait coordinates, landscape ones are wanted",
         )  # fmt: skip
     elif share["landscape"] < 0.3:
         report.add(
