@@ -34,10 +34,10 @@ def pack_positions(xyz: NDArray[np.float64]) -> tuple[str, str, int]:
         Base64 of (T, J, 3) int16, base64 of (T, 4) float32 (middle x, y, z and step in metres), and how many
         joints lie too far away to be drawn.
     """
-    known = np.isfinite(xyz).all(axis=-1)
+    known: NDArray[np.bool_] = np.all(np.isfinite(xyz), axis=-1)
     filled = np.where(known[..., None], xyz, np.nan)
     middle = np.full((len(xyz), 3), np.nan)
-    some = known.any(axis=1)
+    some: NDArray[np.bool_] = np.any(known, axis=1)
     if some.any():
         middle[some] = np.nanmedian(filled[some], axis=1)
     middle = middle.astype(np.float32).astype(np.float64)
@@ -58,7 +58,7 @@ def cholesky_factor(covariance: NDArray[np.floating[Any]]) -> NDArray[np.float64
     """
     C = np.asarray(covariance, dtype=np.float64)
     C = 0.5 * (C + np.swapaxes(C, -1, -2))
-    finite = np.isfinite(C).all(axis=(-1, -2))
+    finite: NDArray[np.bool_] = np.all(np.isfinite(C), axis=(-1, -2))
     C = np.where(finite[..., None, None], C, np.eye(3))
     ridge = 1e-12 + 1e-9 * np.trace(C, axis1=-2, axis2=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -83,7 +83,8 @@ def pack_uncertainty(pose: PoseSequence, rotation: NDArray[np.float64]) -> dict[
     """
     if pose.covariance is not None and np.isfinite(pose.covariance).any():
         L = cholesky_factor(rotation @ pose.covariance.astype(np.float64) @ rotation.T)
-        known = np.isfinite(L).all(axis=-1, keepdims=True)
+        rows: NDArray[np.bool_] = np.all(np.isfinite(L), axis=-1)
+        known = rows[..., None]
         steps = np.where(known, np.clip(np.rint(np.where(known, L, 0) / FINEST_M), -LIMIT, LIMIT), ABSENT)
         return {"factor": encode(steps.astype(np.int16)), "sigma": None}
     if pose.sigma is not None and np.isfinite(pose.sigma).any():

@@ -24,7 +24,7 @@ from egopose.files import atomic_write
 from egopose.pose import WITHOUT_POINT, JointStatus, PoseSequence
 from egopose.skeleton import Skeleton
 from egopose.trajectory import Trajectory
-from egopose.view.packing import FAR_M, FINEST_M, pack_positions, pack_uncertainty
+from egopose.view.packing import FAR_M, FINEST_M, encode, pack_positions, pack_uncertainty
 from egopose.view.page import viewer_document
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def build_scene(
         trajectory: Head poses in the world, drawn as a path with the head's axes.
         title: Heading of the page.
         names: How the page calls the two sequences.
-        clip: ``{"source": data URI of a video, "start_s": time of its first frame}``.
+        clip: The recording, from :func:`egopose.view.clip_video.embed_clip`.
         budget: Most bytes of base64 for the joints.
 
     Raises:
@@ -207,7 +207,9 @@ def _thin(pose: PoseSequence, other: PoseSequence | None, budget: int) -> tuple[
     if step == 1:
         return pose, []
     kept = pose.select(frames=pose.frames[::step])
-    return kept, [f"Every {_ordinal(step)} frame is shown ({kept.n_frames} of {pose.n_frames}), to keep the page small."]
+    return kept, [
+        f"Every {_ordinal(step)} frame is shown ({kept.n_frames} of {pose.n_frames}), to keep the page small."
+    ]
 
 
 def _ordinal(n: int) -> str:
@@ -221,7 +223,8 @@ def _robust_middle(placed: list[Array]) -> Array:
     return np.median(points, axis=0) if len(points) else np.zeros(3)
 
 
-def _sides(skeleton: Skeleton) -> list[str]:
+def joint_sides(skeleton: Skeleton) -> list[str]:
+    """Either "left", "right" or "middle" for each joint, from mirror pairs and names."""
     sides = ["middle"] * skeleton.n_joints
     for i, joint in enumerate(skeleton.joints):
         for side in ("left", "right"):
@@ -238,9 +241,7 @@ def is_fine(skeleton: Skeleton) -> NDArray[np.bool_]:
     return fine if not fine.all() else np.zeros_like(fine)
 
 
-def _body(
-    pose: PoseSequence, xyz: Array, R: Array, name: str, *, reference: bool, notes: list[str]
-) -> dict[str, Any]:
+def _body(pose: PoseSequence, xyz: Array, R: Array, name: str, *, reference: bool, notes: list[str]) -> dict[str, Any]:
     positions, origin, far = pack_positions(xyz)
     if far:
         notes.append(f"{far} joints of the {name} lie more than {FAR_M:g} m from its middle and are not drawn.")
@@ -251,20 +252,14 @@ def _body(
         "reference": reference,
         "joints": list(pose.skeleton.joints),
         "bones": [list(bone) for bone in pose.skeleton.bones],
-        "sides": _sides(pose.skeleton),
+        "sides": joint_sides(pose.skeleton),
         "fine": is_fine(pose.skeleton).tolist(),
         "xyz": positions,
         "origin": origin,
-        "status": _bytes(status),
+        "status": encode(status),
         "status_used": used.tolist(),
         **pack_uncertainty(pose, R),
     }
-
-
-def _bytes(status: NDArray[np.uint8]) -> str:
-    from egopose.view.packing import encode
-
-    return encode(status.astype(np.uint8))
 
 
 def nice_ceiling(value: float) -> float:
@@ -320,16 +315,12 @@ def frustum_corners(camera: Camera, depth: float, per_side: int = 4) -> Array:
         todo = ~np.isfinite(rays).all(axis=1)
         if not todo.any():
             break
-        rays[todo] = _rays_camera(camera, middle + shrink * (border[todo] - middle))
+        rays[todo] = camera.unproject(middle + shrink * (border[todo] - middle))
     rays = np.where(np.isfinite(rays), rays, [0, 0, 1])
     # a wide lens has rays beside or behind it: keep those at the given length instead of the given depth
     scale = depth / np.maximum(rays[:, 2:3], 0.35)
     T = camera.T_world_camera
     return (rays * scale) @ T[:3, :3].T + T[:3, 3]
-
-
-def _rays_camera(camera: Camera, uv: Array) -> Array:
-    return np.asarray(camera.unproject(uv), dtype=np.float64)
 
 
 def _frustum(camera: Camera, centre: Array, depth: float = 0.3) -> dict[str, Any]:

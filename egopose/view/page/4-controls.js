@@ -259,7 +259,9 @@ function begin() {
   scene.notes.forEach((note) => make("li", find("notes"), note));
   if (scene.clip) {
     find("clip-box").hidden = false;
-    clip.src = scene.clip.source;
+    const bytes = atob(scene.clip.source), data = new Uint8Array(bytes.length);
+    for (let i = 0; i < bytes.length; i++) data[i] = bytes.charCodeAt(i);
+    clip.src = URL.createObjectURL(new Blob([data], { type: "video/mp4" }));
   }
   slider.addEventListener("input", () => { play(false); setFrame(Number(slider.value)); });
   find("play").addEventListener("click", () => play(!state.playing));

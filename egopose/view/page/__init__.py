@@ -14,8 +14,14 @@ from importlib import resources
 from typing import Any
 
 # no address of any kind can be reached from the page, whatever a joint or file is called
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src data: blob:"
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'unsafe-inline'",
+        "style-src 'unsafe-inline'",
+        "img-src data: blob:",
+        "media-src data: blob:",
+    )
 )
 
 

@@ -1,0 +1,177 @@
+"""``egopose view``: a 3D page, plots, an overlay video or a live scene of any result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from egopose.commands.output import Progress, emit, progress_bar
+from egopose.errors import EgoposeError
+from egopose.io import load
+from egopose.observations import Observations2D
+from egopose.pose import PoseSequence
+from egopose.rig import Rig
+from egopose.trajectory import Trajectory
+
+
+def load_pose(path: Path, take: str | None = None) -> PoseSequence:
+    """3D joints from any file that holds some; ``take`` picks one of several.
+
+    Raises:
+        EgoposeError: Not joints, several takes and none picked, or no such take.
+    """
+    found = load(path)
+    if isinstance(found, Mapping):
+        if take is None and len(found) == 1:
+            take = next(iter(found))
+        if take is None or take not in found:
+            some = ", ".join(list(found)[:5]) + (" ..." if len(found) > 5 else "")
+            what = "several takes" if take is None else f"no take {take!r}"
+            raise EgoposeError(f"{path}: holds {what}; choose one with --take: {some}")
+        found = found[take]
+    return _expect(found, PoseSequence, path, "3D joints")
+
+
+def _expect(found: Any, kind: type, path: Path, what: str) -> Any:
+    if not isinstance(found, kind):
+        raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected {what} (a {kind.__name__})")
+    return found
+
+
+def run_view(
+    file: Path,
+    against: Path | None = None,
+    html: Path | None = None,
+    png: Path | None = None,
+    video: Path | None = None,
+    rig: Path | None = None,
+    *,
+    keypoints: Path | None = None,
+    trajectory: Path | None = None,
+    clip: Path | None = None,
+    camera: str | None = None,
+    take: str | None = None,
+    title: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make what was asked for; a 3D page beside the file when nothing was.
+
+    Args:
+        file: 3D joints of any known format.
+        against: Other joints to compare with, such as ground truth.
+        html: The 3D page to write.
+        png: A contact sheet (a name ending in .png) or a folder for all plots.
+        video: The overlay video to write; needs ``clip`` and a camera.
+        rig: Cameras of the recording.
+        keypoints: 2D joints that the cameras saw, for the reprojection plot.
+        trajectory: Head poses of the wearer.
+        clip: The recording, for the overlay video and to play inside the page.
+        camera: Which camera of the rig took the clip, when it has several.
+        take: Which take, when a file holds several.
+        title: Heading; the file's name by default.
+        progress: Called with the share done and what is going on.
+
+    Returns:
+        ``html``, ``png`` and ``video``: what was written, and ``frames``.
+
+    Raises:
+        EgoposeError: The input was refused, or something asked for needs an input that is not there.
+    """
+    pose = load_pose(file, take)
+    other = None if against is None else load_pose(against, take)
+    the_rig = None if rig is None else _expect(load(rig), Rig, rig, "cameras")
+    path = None if trajectory is None else _expect(load(trajectory), Trajectory, trajectory, "head poses")
+    seen = None if keypoints is None else _expect(load(keypoints), Observations2D, keypoints, "2D joints")
+    title = title or (file.name if against is None else f"{file.name} against {against.name}")
+    if video is not None and clip is None:
+        raise EgoposeError("view: an overlay video needs the recording; give --clip FILE")
+    if seen is not None and the_rig is None:
+        raise EgoposeError("view: 2D joints need the cameras that saw them; give --rig FILE")
+    if html is None and png is None and video is None:
+        html = file.with_suffix(".html") if file.is_file() else file.parent / f"{file.name}.html"
+    result: dict[str, Any] = {"file": str(file), "frames": pose.n_frames}
+    if html is not None:
+        from egopose.view.clip_video import embed_clip
+        from egopose.view.scene import save_scene_page
+
+        embedded = None if clip is None else embed_clip(clip, pose.times_s, progress=progress)
+        page = save_scene_page(html, pose, against=other, rig=the_rig, trajectory=path, title=title, clip=embedded)
+        result["html"] = {"path": str(html), **page}
+    if png is not None:
+        from egopose.view.plots import save_plots
+
+        files = save_plots(png, pose, against=other, rig=the_rig, observations=seen, title=title)
+        result["png"] = [str(each) for each in files]
+    if video is not None and clip is not None:
+        from egopose.view.overlay import overlay_video
+
+        written = overlay_video(
+            video, clip, pose, rig=the_rig, camera=camera, trajectory=path, against=other, progress=progress
+        )
+        result["video"] = {"path": str(video), **written}
+    return result
+
+
+def view(
+    file: tyro.conf.Positional[Path],
+    *,
+    against: Path | None = None,
+    html: Path | None = None,
+    png: Path | None = None,
+    video: Path | None = None,
+    rig: Path | None = None,
+    keypoints: Path | None = None,
+    trajectory: Path | None = None,
+    clip: Path | None = None,
+    camera: str | None = None,
+    take: str | None = None,
+    title: str | None = None,
+    live: bool = False,
+    port: int = 8080,
+    json: bool = False,
+) -> None:
+    """Look at a result: a 3D page, plots, an overlay video or a live scene.
+
+    Args:
+        file: 3D joints of any known format.
+        against: Other joints to compare with, such as ground truth.
+        html: Write the 3D page here (beside the file when nothing else is asked for).
+        png: Write plots: a contact sheet to a name ending in .png, all plots to a folder.
+        video: Write the recording with the joints drawn over it; needs --clip, and --rig or --trajectory.
+        rig: Cameras of the recording.
+        keypoints: 2D joints that the cameras saw, for the reprojection plot.
+        trajectory: Head poses of the wearer.
+        clip: The recording, for --video and to play inside the page.
+        camera: Which camera of the rig took the clip.
+        take: Which take, when a file holds several.
+        title: Heading; the file's name by default.
+        live: Serve an interactive scene on this machine until interrupted.
+        port: Port of the live scene.
+        json: Print one JSON object.
+    """
+    if live:
+        from egopose.view.live import live as serve
+
+        pose = load_pose(file, take)
+        cameras = None if rig is None else _expect(load(rig), Rig, rig, "cameras")
+        serve(pose, cameras, against=None if against is None else load_pose(against, take), port=port)
+        return
+    with progress_bar("view", quiet=json) as progress:
+        result = run_view(
+            file, against, html, png, video, rig, keypoints=keypoints, trajectory=trajectory, clip=clip,
+            camera=camera, take=take, title=title, progress=progress,
+        )  # fmt: skip
+    lines = []
+    if "html" in result:
+        page = result["html"]
+        lines.append(
+            f"{page['path']}: 3D page, {page['frames']} frames, {page['bytes'] / 1e6:.1f} MB; open in a browser"
+        )
+    lines += [f"{name}: plot" for name in result.get("png", [])]
+    if "video" in result:
+        made = result["video"]
+        lines.append(f"{made['path']}: overlay video, {made['frames']} frames")
+    emit(result, "\n".join(lines), json)
