@@ -68,7 +68,7 @@ def select_hand_views(
         keep = np.zeros((V, T), dtype=bool)
         hands.vote(origins, hand_rays, focal, cap_px, parent, typical, 0.5, near, 0.25, keep, 0, T)
         kept[side] = keep
-        seen = np.isfinite(hand_rays[..., 0]).any(-1)
+        seen = np.asarray(np.isfinite(hand_rays[..., 0]).any(-1))
         for v, name in enumerate(observations.views):
             count = int(seen[v].sum())
             shares[name][side or "hand"] = float((seen[v] & ~keep[v]).sum() / count) if count else 0.0

@@ -30,7 +30,7 @@ _NOISE = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 _GATE = 4.0
 
 
-class SmoothingConfig(Config):
+class SmoothingConfig(Config, frozen=True, kw_only=True):
     """Settings of the solve over time.
 
     Attributes:

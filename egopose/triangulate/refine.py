@@ -187,7 +187,7 @@ def refine_rig(
     kept = [camera for camera in rig.cameras if camera.name not in names]
     by_name = {camera.name: camera for camera in [*cameras, *kept]}
     offsets = dict(zip(rig.names, rig.time_offsets_s))
-    refined = Rig([by_name[name] for name in rig.names], [offsets[name] for name in rig.names])
+    refined = Rig([by_name[name] for name in rig.names], np.array([offsets[name] for name in rig.names]))
     return RefinedRig(refined, names[ref], tuple(rows), float(np.median(before)), float(np.median(after)), n_points)
 
 

@@ -23,6 +23,7 @@ from egopose.triangulate.hands import hand_sides
 Array = NDArray[np.float64]
 
 MAX_STATES = 64
+HAND_PRIOR = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +139,8 @@ def assign_sides(
     if hand:
         total = np.sum([costs(*pair) for pair in hand], axis=0)
         anchor = whole
-        state = states[path(total + keep_px**2 * len(hand) * (states[anchor][:, None] != states[None]).sum(-1))]
+        # a hand that is wrong in a view is more often not a hand at all than the other hand
+        state = states[path(total + HAND_PRIOR * unit * len(hand) * (states[anchor][:, None] != states[None]).sum(-1))]
         pairs[:, :, len(body) :] = state.T[:, :, None]
     uv, score = observations.uv_px.copy(), None if observations.score is None else observations.score.copy()
     for p, (a, b) in enumerate([*body, *hand]):

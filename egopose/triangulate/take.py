@@ -1,15 +1,15 @@
 """A take: from 2D joints of calibrated views over time to a pose sequence.
 
-The work is a row of stages that each take and return a :class:`Take`. Today there is one, :func:`solve_frames`, which
-treats every joint of every frame alone. Stages that correct the 2D (sides, time offsets) belong before it, stages that
-use the whole take (calibration refinement, smoothing over time) after it.
+The work is a row of stages that each take and return a :class:`Take`. The one in the middle, :func:`solve_frames`,
+treats every joint of every frame alone; those of :mod:`egopose.triangulate.stages` put the 2D right before it and use
+the whole take after it.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +21,7 @@ from egopose.config import Config, config_dict, config_hash
 from egopose.errors import EgoposeError, EgoposeWarning
 from egopose.observations import Observations2D
 from egopose.pose import PoseSequence
+from egopose.triangulate.overtime import SmoothingConfig
 from egopose.triangulate.solve import MAX_PAIRS, MIN_ANGLE_DEG, TriangulatedPoints, triangulate_points
 from egopose.triangulate.threshold import FACTOR
 
@@ -41,6 +42,15 @@ class TriangulateConfig(Config, frozen=True, kw_only=True):
         max_pairs: Most pairs of views tried for a joint.
         seed: Of the random part of the take that the threshold is estimated on.
         threads: Threads; None takes all cores. No result depends on it.
+        raw: Only the frame-by-frame solve, with none of the stages below.
+        time_offsets: Find the time offset of each camera and undo it.
+        sides: Find where a camera exchanged left and right and undo it.
+        drop_wrong_cameras: Leave out cameras that nearly never agree with the others.
+        refine_cameras: Refine the cameras' poses from the keypoints.
+        refine_focal: Their focal lengths too.
+        hand_views: Let the 21 joints of a hand choose their views together.
+        smooth: Solve over time.
+        smoothing: Settings of that.
     """
 
     threshold_px: float | Literal["auto"] = "auto"
@@ -51,6 +61,15 @@ class TriangulateConfig(Config, frozen=True, kw_only=True):
     max_pairs: int = MAX_PAIRS
     seed: int = 0
     threads: int | None = None
+    raw: bool = False
+    time_offsets: bool = True
+    sides: bool = True
+    drop_wrong_cameras: bool = True
+    refine_cameras: bool = False
+    refine_focal: bool = False
+    hand_views: bool = True
+    smooth: bool = True
+    smoothing: SmoothingConfig = SmoothingConfig()
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +85,8 @@ class Take:
         error_px: (T, J) mean reprojection distance over the views used.
         solved: The solve over all joints of all frames, flattened in (frame, joint) order.
         notes: Remarks for the report, in words.
+        found: What the stages found, by stage, as plain data.
+        unsmoothed: The joints before the solve over time.
     """
 
     rig: Rig
@@ -76,6 +97,8 @@ class Take:
     error_px: NDArray[np.float64] | None = None
     solved: TriangulatedPoints | None = None
     notes: tuple[str, ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
+    unsmoothed: PoseSequence | None = None
 
     def noted(self, note: str) -> Take:
         """The same take with one more remark."""
@@ -144,8 +167,14 @@ def prepare_take(rig: Rig, observations: Observations2D, config: TriangulateConf
     return Take(rig, observations, config, notes=tuple(notes))
 
 
-def solve_frames(take: Take, progress: Progress) -> Take:
-    """Triangulate every joint of every frame on its own."""
+def solve_frames(take: Take, progress: Progress, solved_before: TriangulatedPoints | None = None) -> Take:
+    """Triangulate every joint of every frame on its own.
+
+    Args:
+        take: What is known so far.
+        progress: See :func:`triangulate_take`.
+        solved_before: A solve of the same take whose threshold and noise are to be kept.
+    """
     observations, config = take.observations, take.config
     views, frames, joints = observations.uv_px.shape[:3]
     score = observations.score
@@ -156,7 +185,9 @@ def solve_frames(take: Take, progress: Progress) -> Take:
     solved = triangulate_points(
         take.rig.cameras, uv.reshape(views, frames * joints, 2),
         None if score is None else score.reshape(views, frames * joints),
-        threshold=config.threshold_px, method=config.method, undistorted=False, min_angle_deg=config.min_angle_deg,
+        threshold=config.threshold_px if solved_before is None else solved_before.threshold_px,
+        sigma_px=None if solved_before is None else solved_before.sigma_px, method=config.method,
+        undistorted=False, min_angle_deg=config.min_angle_deg,
         max_pairs=config.max_pairs, threshold_factor=config.threshold_factor, seed=config.seed,
         threads=config.threads,
     )  # fmt: skip
@@ -189,16 +220,13 @@ def _provenance(take: Take, solved: TriangulatedPoints) -> dict[str, Any]:
     }
 
 
-DEFAULT_STAGES: tuple[Stage, ...] = (solve_frames,)
-
-
 def triangulate_take(
     rig: Rig,
     observations: Observations2D,
     config: TriangulateConfig | None = None,
     progress: Progress | None = None,
     *,
-    stages: Sequence[Stage] = DEFAULT_STAGES,
+    stages: Sequence[Stage] | None = None,
 ) -> Take:
     """Run the stages and return everything that the report needs.
 
@@ -207,7 +235,7 @@ def triangulate_take(
         observations: 2D joints.
         config: Settings; None takes the defaults.
         progress: Called with the share done in [0, 1] and what is being done; None stays silent.
-        stages: What to do, in order.
+        stages: What to do, in order; None takes what the configuration asks for.
 
     Returns:
         The take with its pose sequence, views used and errors.
@@ -217,6 +245,10 @@ def triangulate_take(
     """
     take = prepare_take(rig, observations, config)
     tell = progress or _silent
+    if stages is None:
+        from egopose.triangulate.stages import stages_for
+
+        stages = stages_for(take.config)
     for i, stage in enumerate(stages):
         take = stage(take, lambda share, what, i=i: tell((i + share) / len(stages), what))  # type: ignore[misc]
     return take
