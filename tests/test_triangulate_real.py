@@ -10,16 +10,21 @@ import pytest
 from egopose.pose import JointStatus
 from egopose.triangulate import TriangulateConfig, build_report, triangulate_points, triangulate_take
 from egopose.triangulate.report import bone_variation
+from egopose.triangulate.take import Take, solve_frames
 from tests.real_captures import caliscope_charuco4, pose2sim_single, pyxy3d_holistic4
 
 pytestmark = pytest.mark.shared
 
 
+def frame_by_frame(capture, **settings) -> Take:
+    """The solve alone, without the stages that use the whole take."""
+    return triangulate_take(capture.rig, capture.observations, TriangulateConfig(**settings), stages=(solve_frames,))
+
+
 def test_linear_solve_agrees_with_pose2sim(shared_data):
     capture = pose2sim_single(shared_data)
     # the peer ignores 2D joints below a likelihood of 0.3
-    config = TriangulateConfig(method="linear", min_score=0.3)
-    take = triangulate_take(capture.rig, capture.observations, config)
+    take = frame_by_frame(capture, method="linear", min_score=0.3)
     difference = np.linalg.norm(take.pose.xyz - capture.peer, axis=-1)
     assert np.isfinite(difference).mean() > 0.8
     assert np.nanmedian(difference) < 1.2e-3
@@ -29,7 +34,7 @@ def test_bone_lengths_vary_less_with_the_estimated_threshold(shared_data):
     capture = pose2sim_single(shared_data)
     variation = {}
     for threshold in ("auto", 15.0):
-        take = triangulate_take(capture.rig, capture.observations, TriangulateConfig(threshold_px=threshold))
+        take = frame_by_frame(capture, threshold_px=threshold)
         variation[threshold] = bone_variation(take.pose)
     assert variation["auto"] <= 4.6
     assert variation[15.0] > 8.0
@@ -37,7 +42,7 @@ def test_bone_lengths_vary_less_with_the_estimated_threshold(shared_data):
 
 def test_report_shows_the_biased_cameras(shared_data):
     capture = pose2sim_single(shared_data)
-    report = build_report(triangulate_take(capture.rig, capture.observations))
+    report = build_report(frame_by_frame(capture))
     json.dumps(report, allow_nan=False)
     rows = {row["name"]: row for row in report["cameras"]}
     # reprojected minus observed: the opposite sign of "the 2D lies 14 px to the left"
@@ -61,8 +66,8 @@ def test_holistic_agrees_with_the_peer_and_every_hand_joint_has_a_status(shared_
     capture = pyxy3d_holistic4(shared_data)
     skeleton = capture.observations.skeleton
     hands = np.array([("hand_" in joint) for joint in skeleton.joints])
-    linear = triangulate_take(capture.rig, capture.observations, TriangulateConfig(method="linear"))
-    robust = triangulate_take(capture.rig, capture.observations)
+    linear = frame_by_frame(capture, method="linear")
+    robust = frame_by_frame(capture)
     for take in (linear, robust):
         difference = np.linalg.norm(take.pose.xyz - capture.peer, axis=-1)
         assert np.nanmedian(difference[:, ~hands]) < 6e-3
