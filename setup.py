@@ -8,5 +8,6 @@ setup(
     package_data={
         "egopose": ["py.typed", "assets/*", "weights/*"],
         "egopose.configs": ["*.yaml"],
+        "egopose.view.page": ["*.html", "*.css", "*.js"],
     },
 )
