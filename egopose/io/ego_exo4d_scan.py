@@ -1,4 +1,4 @@
-"""Ego-Exo4D body and hand files through the scanner: the same takes as the general parser gives, without its objects."""
+"""Ego-Exo4D body and hand files through the scanner: the takes that the general parser gives, without its objects."""
 
 from __future__ import annotations
 

@@ -251,7 +251,8 @@ def _against_boxes(report: Report, takes: Mapping[str, HandTake], index: Mapping
         report.add(
             "error", "portrait",
             f"hands fall into the boxes of the index in {100 * share['portrait']:.0f}% of cases when turned by 90 "
-            f"degrees, {100 * share['landscape']:.0f}% as they are: these are portrait coordinates, landscape ones are wanted",
+            f"degrees, {100 * share['landscape']:.0f}% as they are: these are portrait "
+            "coordinates, landscape ones are wanted",
         )  # fmt: skip
     elif share["landscape"] < 0.3:
         report.add(

@@ -1,0 +1,288 @@
+"""A whole Ego-Exo4D annotation file as arrays, large files through the scanner and kept as columns.
+
+The joints are those of the file, by its own names; :mod:`egopose.io.ego_exo4d_annotation` makes our types of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose.errors import EgoposeError
+from egopose.io.columnar_cache import Columns, cached, pack_text, unpack_text
+from egopose.io.ego_exo4d_files import read_with
+from egopose.io.ego_exo4d_values import frame_number, shape_text
+from egopose.io.json_table import Key, Scanner, Table, Unusual, as_numbers, is_number
+
+Floats = NDArray[np.float64]
+UNKNOWN, MANUAL, AUTO = 0, 1, 2
+"""Placement of a 2D point: not said, clicked by an annotator, reprojected from 3D."""
+PLACEMENTS = {"manual": MANUAL, "auto": AUTO}
+VERSION = "annotation1"
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotationArrays:
+    """One take.
+
+    Attributes:
+        frames: (T,) int64, sorted.
+        joints: Names of the J joints that have 3D in some frame, sorted.
+        xyz: (T, J, 3) float64 metres, world; NaN = absent.
+        num_views: (T, J) float64, NaN = not said.
+        views: Names of the V cameras, sorted.
+        joints2d: Names of the K joints that have 2D somewhere, sorted.
+        uv_px: (V, T, K, 2) float64 pixels of the undistorted image; NaN = absent.
+        placement: (V, T, K) uint8: UNKNOWN, MANUAL, AUTO.
+        crowded: Frames with more than one person; the first was taken.
+    """
+
+    frames: NDArray[np.int64]
+    joints: tuple[str, ...]
+    xyz: Floats
+    num_views: Floats
+    views: tuple[str, ...]
+    joints2d: tuple[str, ...]
+    uv_px: Floats
+    placement: NDArray[np.uint8]
+    crowded: int = 0
+
+
+def _blank(frames: list[int], joints: set[str], views: set[str], joints2d: set[str], crowded: int) -> AnnotationArrays:
+    n, v, k = len(frames), len(views), len(joints2d)
+    return AnnotationArrays(
+        frames=np.array(frames, dtype=np.int64),
+        joints=tuple(sorted(joints)),
+        xyz=np.full((n, len(joints), 3), np.nan),
+        num_views=np.full((n, len(joints)), np.nan),
+        views=tuple(sorted(views)),
+        joints2d=tuple(sorted(joints2d)),
+        uv_px=np.full((v, n, k, 2), np.nan),
+        placement=np.zeros((v, n, k), dtype=np.uint8),
+        crowded=crowded,
+    )
+
+
+# general parser
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if value is None or value == []:
+        return {}
+    if not isinstance(value, dict):
+        raise EgoposeError(f"{where}: is {shape_text(value)}; expected an object with keys")
+    return value
+
+
+def _value(value: Any, where: str) -> float:
+    if value is None:
+        return float("nan")
+    if type(value) not in (int, float):
+        raise EgoposeError(f"{where}: is {shape_text(value)}; expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        raise EgoposeError(f"{where}: is a number too large to read") from None
+
+
+def walk_annotation(document: Any, where: str) -> AnnotationArrays:
+    """The arrays of a parsed document."""
+    entries: dict[int, Mapping[str, Any]] = {}
+    crowded = 0
+    for key, value in _object(document, where).items():
+        frame = frame_number(key)
+        if frame is None:
+            if key == "metadata":
+                continue
+            raise EgoposeError(f"{where}: key {key!r}; expected frame numbers")
+        if not isinstance(value, list):
+            raise EgoposeError(f"{where}: frame {key} is {shape_text(value)}; expected a list with one annotation")
+        crowded += len(value) > 1
+        entries[frame] = _object(value[0], f"{where}: frame {key}") if value else {}
+    if not entries:
+        raise EgoposeError(f"{where}: no frame in it; nothing to read")
+    frames = sorted(entries)
+    points: list[tuple[int, str, Mapping[str, Any]]] = []
+    clicks: list[tuple[int, str, str, Mapping[str, Any]]] = []
+    for t, frame in enumerate(frames):
+        at = f"{where}: frame {frame}"
+        for joint, point in _object(entries[frame].get("annotation3D"), f"{at}: annotation3D").items():
+            points.append((t, joint, _object(point, f"{at}: {joint}")))
+        for view, seen in _object(entries[frame].get("annotation2D"), f"{at}: annotation2D").items():
+            for joint, point in _object(seen, f"{at}: {view}").items():
+                clicks.append((t, view, joint, _object(point, f"{at}: {view}, {joint}")))
+    result = _blank(
+        frames, {p[1] for p in points}, {c[1] for c in clicks}, {c[2] for c in clicks}, crowded
+    )  # fmt: skip
+    place = {joint: j for j, joint in enumerate(result.joints)}
+    for t, joint, point in points:
+        at = f"{where}: frame {frames[t]}, {joint}"
+        result.xyz[t, place[joint]] = [_value(point.get(axis), f"{at}.{axis}") for axis in "xyz"]
+        result.num_views[t, place[joint]] = _value(point.get("num_views_for_3d"), f"{at}.num_views_for_3d")
+    row = {view: v for v, view in enumerate(result.views)}
+    column = {joint: j for j, joint in enumerate(result.joints2d)}
+    for t, view, joint, point in clicks:
+        at = f"{where}: frame {frames[t]}, {view}, {joint}"
+        result.uv_px[row[view], t, column[joint]] = [_value(point.get(axis), f"{at}.{axis}") for axis in "xy"]
+        result.placement[row[view], t, column[joint]] = PLACEMENTS.get(str(point.get("placement")), UNKNOWN)
+    return result
+
+
+# scanner
+
+
+def scan_annotation(scanner: Scanner, where: str) -> AnnotationArrays:
+    """The arrays through the scanner."""
+    from egopose.kernels import json_scan as kernel
+
+    scanner.rows(0)
+    scanner.finish()
+    table = scanner.table()
+    numbers = [frame_number(key) for key in table.keys]
+    rows = np.array([i for i, number in enumerate(numbers) if number is not None], dtype=np.int64)
+    if not rows.size or any(n is None and key != "metadata" for n, key in zip(numbers, table.keys)):
+        raise Unusual(0)
+    frames = np.array([numbers[i] for i in rows], dtype=np.int64)
+    if np.unique(frames).size != frames.size or len(set(table.keys)) != len(table.keys):
+        raise Unusual(0)
+    rows = rows[np.argsort(frames)]
+    absent, null = np.uint64(kernel.ABSENT), np.uint64(kernel.NULL)
+    if rows.size != len(table.keys):
+        # paths that only the metadata has are no joints
+        used = (table.words[rows] != absent).any(0)
+        table.columns = {path: column for path, column in table.columns.items() if used[column]}
+    empties = np.array([absent, null, kernel.EMPTY_LIST, kernel.EMPTY_OBJECT], dtype=np.uint64)
+    paths = _wanted(table)
+    crowded = _any(table, rows, [c for path, c in table.columns.items() if path[:1] == (1,)])
+    # where an object is wanted, nothing but an empty one may stand
+    for path, c in table.columns.items():
+        if path in paths.containers and not np.isin(table.words[rows, c], empties).all():
+            raise Unusual(0)
+    own = table.columns.get(())
+    if own is not None and not np.isin(table.words[rows, own], [absent, np.uint64(kernel.EMPTY_LIST)]).all():
+        raise Unusual(0)
+    if any(
+        isinstance(path[0], str) and (table.words[rows, c] != absent).any() for path, c in table.columns.items() if path
+    ):
+        raise Unusual(0)
+
+    def block(leaves: list[tuple[Key, ...]]) -> Floats:
+        cells = table.cells(leaves)[rows]
+        if not (is_number(cells) | (cells == absent) | (cells == null)).all():
+            raise Unusual(0)
+        return as_numbers(cells)
+
+    head: tuple[Key, ...] = (0, "annotation3D")
+    head2: tuple[Key, ...] = (0, "annotation2D")
+    result = _blank(sorted(int(f) for f in frames), paths.joints, paths.views, paths.joints2d, int(crowded.sum()))
+    if result.joints:
+        every = block([(*head, j, a) for j in result.joints for a in ("x", "y", "z", "num_views_for_3d")])
+        every = every.reshape(rows.size, -1, 4)
+        result.xyz[:] = every[..., :3]
+        result.num_views[:] = every[..., 3]
+    for v, view in enumerate(result.views):
+        leaves = [(*head2, view, j) for j in result.joints2d]
+        result.uv_px[v] = block([(*leaf, a) for leaf in leaves for a in "xy"]).reshape(rows.size, -1, 2)
+        result.placement[v] = _placements(scanner, table.cells([(*leaf, "placement") for leaf in leaves])[rows])
+    return result
+
+
+@dataclass
+class _Wanted:
+    joints: set[str]
+    views: set[str]
+    joints2d: set[str]
+    containers: set[tuple[Key, ...]]
+
+
+def _wanted(table: Table) -> _Wanted:
+    """Names in the paths, and the paths where objects must stand."""
+    joints: set[str] = set()
+    views: set[str] = set()
+    joints2d: set[str] = set()
+    containers: set[tuple[Key, ...]] = {(0,), (0, "annotation3D"), (0, "annotation2D")}
+    for path in table.columns:
+        deep = len(path)
+        if path[:2] == (0, "annotation3D") and deep >= 3:
+            joints.add(str(path[2]))
+            containers.add(path[:3])
+        elif path[:2] == (0, "annotation2D") and deep >= 3:
+            containers.add(path[:3])
+            if deep >= 4:
+                views.add(str(path[2]))
+                joints2d.add(str(path[3]))
+                containers.add(path[:4])
+        if any(isinstance(key, int) for key in path[1:4]) and path[:1] == (0,) and deep >= 2 and path[1] in (
+            "annotation3D", "annotation2D",
+        ):  # fmt: skip
+            raise Unusual(0)
+    return _Wanted(joints, views, joints2d, containers)
+
+
+def _any(table: Table, rows: NDArray[np.int64], columns: list[int]) -> NDArray[np.bool_]:
+    from egopose.kernels.json_scan import ABSENT
+
+    if not columns:
+        return np.zeros(rows.size, dtype=np.bool_)
+    return np.asarray((table.words[np.ix_(rows, columns)] != np.uint64(ABSENT)).any(1))
+
+
+def _placements(scanner: Scanner, words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Codes of string cells, compared in the text itself."""
+    from egopose.kernels.json_scan import STRING
+
+    out = np.zeros(words.shape, dtype=np.uint8)
+    at = np.argwhere((words >> np.uint64(48)) == np.uint64(STRING >> 48))
+    start = (words[at[:, 0], at[:, 1]] & np.uint64((1 << 48) - 1)).astype(np.int64)
+    for word, code in PLACEMENTS.items():
+        want = np.frombuffer(f'{word}"'.encode(), dtype=np.uint8)
+        same = np.ones(len(at), dtype=np.bool_)
+        for i, byte in enumerate(want):
+            same &= scanner.data[np.minimum(start + i, scanner.end - 1)] == byte
+        out[at[same, 0], at[same, 1]] = code
+    return out
+
+
+# public
+
+
+def read_annotation_arrays(
+    path: str | os.PathLike[str], *, scanner: bool | None = None, cache: bool | None = None
+) -> AnnotationArrays:
+    """Read an annotation file (body or hand, manual or automatic).
+
+    Args:
+        path: ``<take_uid>.json``.
+        scanner: Force or forbid the fast reader; None decides by size. The result is the same.
+        cache: Force or forbid a copy in columns in the user's cache folder; None keeps one of large files.
+
+    Raises:
+        EgoposeError: Unreadable, not JSON (with the line), or not an annotation.
+    """
+
+    def build() -> Columns:
+        arrays = read_with(path, scan_annotation, walk_annotation, scanner=scanner)
+        return {
+            "frames": arrays.frames, "xyz": arrays.xyz, "num_views": arrays.num_views, "uv_px": arrays.uv_px,
+            "placement": arrays.placement, "crowded": np.array(arrays.crowded),
+            "joints": pack_text(list(arrays.joints)), "views": pack_text(list(arrays.views)),
+            "joints2d": pack_text(list(arrays.joints2d)),
+        }  # fmt: skip
+
+    columns = cached(path, VERSION, build, cache=cache)
+    return AnnotationArrays(
+        frames=columns["frames"],
+        joints=tuple(unpack_text(columns["joints"])),
+        xyz=columns["xyz"],
+        num_views=columns["num_views"],
+        views=tuple(unpack_text(columns["views"])),
+        joints2d=tuple(unpack_text(columns["joints2d"])),
+        uv_px=columns["uv_px"],
+        placement=columns["placement"],
+        crowded=int(columns["crowded"]),
+    )
