@@ -30,32 +30,34 @@ def _meet(oa, da, ob, db, out):
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
-def vote(origins, rays, focal, cap, parent, length, length_weight, near, near_weight, keep, start, stop):
+def vote(origins, rays, focal, cap, share, parent, length, length_weight, near, near_weight, keep, start, stop):
     """Choose the views of one hand in each frame.
 
-    Every pair of views proposes the whole hand; it is scored by the capped mean squared error of each view over all
+    Every pair of views proposes the whole hand; it is scored by the mean capped squared error of each view over all
     joints, by how far its bones are from the person's, and by its distance from where the hand is expected. The views
-    that agree with the best proposal are kept.
+    that agree with the best proposal in enough of their joints are kept: a proposal carries the wrong joints of both
+    its views, so a good view need not agree in most.
 
     Args:
         origins: (V, 3) camera centres.
         rays: (V, T, K, 3) unit rays of the hand's joints, NaN where not seen.
         focal: (V,) pixels per radian.
-        cap: Pixels; a view whose joints are off by half of this on average (root mean square) is dropped.
+        cap: Pixels; a joint off by more than half of this does not agree.
+        share: Share of its joints in which a view must agree.
         parent: (K,) int64 parent within the hand, -1 for the wrist.
         length: (K,) expected bone lengths in metres, NaN where unknown.
-        length_weight: Weight of the bones, in units of ``cap`` squared.
+        length_weight: Weight of the bones, in units of a quarter of ``cap`` squared.
         near: (T, 3) where the wrist is expected, NaN where unknown.
-        near_weight: Weight of a distance of 0.1 m from there, in units of ``cap`` squared.
+        near_weight: Weight of a distance of 0.1 m from there, in units of a quarter of ``cap`` squared.
         keep: (V, T) bool, out.
         start: First frame.
         stop: One past the last frame.
     """
     V, K = rays.shape[0], rays.shape[2]
-    cap2 = cap * cap
+    cap2 = 0.25 * cap * cap
     hand = np.empty((K, 3))
     has = np.empty(K, dtype=np.bool_)
-    mean = np.empty(V)
+    agree = np.empty(V)
     for t in range(start, stop):
         best = np.inf
         for v in range(V):
@@ -74,6 +76,7 @@ def vote(origins, rays, focal, cap, parent, length, length_weight, near, near_we
                 for v in range(V):
                     total = 0.0
                     count = 0
+                    good = 0
                     seen = 0
                     for k in range(K):
                         if np.isfinite(rays[v, t, k, 0]):
@@ -82,12 +85,13 @@ def vote(origins, rays, focal, cap, parent, length, length_weight, near, near_we
                                 count += 1
                                 e = _ray_error2(origins[v], rays[v, t, k], focal[v], hand[k, 0], hand[k, 1], hand[k, 2])
                                 total += min(e, cap2)
-                    mean[v] = np.inf
+                                good += e < cap2
+                    agree[v] = 0.0
                     if count > 0:
-                        mean[v] = total / count
-                        score += min(mean[v], 0.25 * cap2)
+                        agree[v] = good / count
+                        score += total / count
                     elif seen > 0:
-                        score += 0.25 * cap2
+                        score += cap2
                 if length_weight > 0.0:
                     misfit = 0.0
                     bones = 0
@@ -110,6 +114,6 @@ def vote(origins, rays, focal, cap, parent, length, length_weight, near, near_we
                 if score < best:
                     best = score
                     for v in range(V):
-                        keep[v, t] = mean[v] < 0.25 * cap2
+                        keep[v, t] = agree[v] >= share
                     keep[a, t] = True
                     keep[b, t] = True

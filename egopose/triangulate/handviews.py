@@ -16,6 +16,8 @@ from egopose.triangulate.sides import world_rays
 
 Array = NDArray[np.float64]
 
+SHARE = 0.35
+
 # a grown hand in metres; only its proportions matter, the size is fitted
 _TYPICAL_M = {
     "thumb": (0.040, 0.045, 0.032, 0.026), "index": (0.095, 0.042, 0.025, 0.021),
@@ -66,7 +68,7 @@ def select_hand_views(
         hand_rays = np.ascontiguousarray(rays[:, :, joints])
         near = np.full((T, 3), np.nan) if body is None or side not in body else np.ascontiguousarray(body[side])
         keep = np.zeros((V, T), dtype=bool)
-        hands.vote(origins, hand_rays, focal, cap_px, parent, typical, 0.5, near, 0.25, keep, 0, T)
+        hands.vote(origins, hand_rays, focal, cap_px, SHARE, parent, typical, 2.0, near, 1.0, keep, 0, T)
         kept[side] = keep
         seen = np.asarray(np.isfinite(hand_rays[..., 0]).any(-1))
         for v, name in enumerate(observations.views):

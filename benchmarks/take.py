@@ -1,0 +1,162 @@
+"""A whole take against known truth: what each stage brings (ablation), error bars checked, time and memory.
+
+Four cameras, 1 px noise, 20 % of the 2D joints displaced, 10 % missing, left and right exchanged in one camera for a
+quarter of the time, two cameras 2 frames off, extrinsics off by half a degree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+import warnings
+
+import msgspec
+import numpy as np
+from common import markdown, put_table, store, stored
+
+from egopose import BODY17_HANDS, Observations2D, rigid
+from egopose.camera import Rig
+from egopose.demo import ring_rig, walking_person
+from egopose.triangulate import TriangulateConfig, triangulate_take
+
+WITHOUT = ("sides", "time_offsets", "refine_cameras", "hand_views", "smooth")
+HALF, NINETY = 2.3659738843753377, 6.251388631170325  # quantiles of chi-square with three degrees of freedom
+
+
+def scene(seed: int, frames: int = 450, fps: float = 60.0, cameras: int = 4):
+    """Truth (T, 59, 3), the miscalibrated rig and the damaged observations."""
+    rng = np.random.default_rng(seed)
+    true_rig = ring_rig(cameras, size=(1920, 1080))
+    late = np.zeros(cameras)
+    late[[1, 2]] = 2.0, -2.0
+    pad = 4
+    times = np.arange(-pad, frames + pad) / fps
+    motion = walking_person(times, seed=seed)
+    truth = motion[pad : pad + frames]
+    uv = np.stack(
+        [camera.project(motion[pad - int(d) : pad - int(d) + frames]) for camera, d in zip(true_rig.cameras, late)]
+    )
+    uv += rng.normal(0, 1, uv.shape)
+    wrong = rng.random(uv.shape[:3]) < 0.2
+    uv[wrong] += rng.normal(0, 150, (int(wrong.sum()), 2))
+    turned = slice(frames // 2, 3 * frames // 4)
+    uv[2, turned] = uv[2, turned][:, BODY17_HANDS.mirror_index]
+    uv[rng.random(uv.shape[:3]) < 0.1] = np.nan
+    moved = []
+    for camera in true_rig.cameras:
+        axis = rng.normal(size=3)
+        turn = rigid.rotation_from_vector(np.radians(0.5) * axis / np.linalg.norm(axis))
+        moved.append(camera.moved(camera.T_world_camera @ rigid.make_transform(turn, np.zeros(3))))
+    rig = Rig(moved)
+    observations = Observations2D(
+        BODY17_HANDS, tuple(rig.names), np.arange(frames), uv.astype(np.float32), None, fps=fps,
+        sizes=tuple(camera.size for camera in rig.cameras),
+    )  # fmt: skip
+    return truth, rig, observations
+
+
+def aligned(points, truth):
+    """Points moved rigidly onto the truth: the world frame of a miscalibrated rig is its own."""
+    known = np.isfinite(points).all(-1)
+    a, b = points[known], truth[known]
+    U, _, Vt = np.linalg.svd((b - b.mean(0)).T @ (a - a.mean(0)))
+    R = U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
+    return (points - a.mean(0)) @ R.T + b.mean(0), R
+
+
+def measure(config: TriangulateConfig, seeds: range) -> dict[str, float]:
+    rows = []
+    for seed in seeds:
+        truth, rig, observations = scene(seed)
+        pose = triangulate_take(rig, observations, config).pose
+        assert pose is not None
+        xyz, R = aligned(pose.xyz.astype(np.float64), truth)
+        error = xyz - truth
+        known = np.isfinite(error).all(-1)
+        distance = 1e3 * np.linalg.norm(error[known], axis=-1)
+        C = R @ pose.covariance[known].astype(np.float64) @ R.T
+        chi = np.einsum("ni,nij,nj->n", error[known], np.linalg.inv(C), error[known])
+        rows.append([
+            known.mean(), distance.mean(), np.median(distance), np.quantile(distance, 0.99),
+            (distance < 30).mean(), (chi < HALF).mean(), (chi < NINETY).mean(),
+        ])  # fmt: skip
+    names = ("known", "mean_mm", "median_mm", "p99_mm", "within_30mm", "cover_50", "cover_90")
+    return dict(zip(names, np.mean(rows, axis=0).tolist()))
+
+
+def long_take(minutes: float = 10.0) -> dict[str, float]:
+    """A take of 5 cameras at 60 frames per second, from 2D to smoothed labels: seconds and peak memory."""
+    rng = np.random.default_rng(0)
+    frames = round(minutes * 60 * 60)
+    rig = ring_rig(5, size=(1920, 1080))
+    part = walking_person(np.arange(1800) / 60)
+    uv = np.stack([camera.project(part) for camera in rig.cameras]).astype(np.float32)
+    uv = np.tile(np.concatenate([uv, uv[:, ::-1]], axis=1), (1, -(-frames // 3600), 1, 1))[:, :frames]
+    uv += rng.standard_normal(uv.shape, dtype=np.float32)
+    wrong = rng.random(uv.shape[:3], dtype=np.float32) < 0.05
+    uv[wrong] += rng.normal(0, 100, (int(wrong.sum()), 2)).astype(np.float32)
+    observations = Observations2D(BODY17_HANDS, tuple(rig.names), np.arange(frames), uv, None, fps=60.0)
+    triangulate_take(rig, observations.select(frames=np.arange(200)))  # compile first
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.perf_counter()
+    take = triangulate_take(rig, observations)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert take.pose is not None
+    return {
+        "frames": frames, "observations": int(observations.seen.sum()), "seconds": seconds, "peak_mb": peak,
+        "before_mb": before, "known": float(take.pose.valid.mean()),
+    }  # fmt: skip
+
+
+def render() -> None:
+    result = stored("take")
+    header = ["stages", "known", "mean mm", "median mm", "p99 mm", "within 30 mm", "inside 50 %", "inside 90 %"]
+    rows = [
+        [
+            name, f"{r['known']:.3f}", f"{r['mean_mm']:.2f}", f"{r['median_mm']:.2f}", f"{r['p99_mm']:.1f}",
+            f"{100 * r['within_30mm']:.2f} %", f"{100 * r['cover_50']:.0f} %", f"{100 * r['cover_90']:.0f} %",
+        ]
+        for name, r in result["ablation"].items()
+    ]  # fmt: skip
+    put_table("benchmarks-triangulation.md", "take ablation", markdown(header, rows))
+    if "long" in result:
+        r = result["long"]
+        table = markdown(
+            ["frames", "2D joints", "seconds", "peak memory MB"],
+            [[r["frames"], r["observations"], f"{r['seconds']:.1f}", f"{r['peak_mb']:.0f}"]],
+        )
+        put_table("benchmarks-triangulation.md", "long take", table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tables-only", action="store_true")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    options = parser.parse_args()
+    if options.tables_only:
+        render()
+        return
+    warnings.simplefilter("ignore")
+    seeds = range(options.seeds)
+    full = TriangulateConfig(refine_cameras=True)
+    result: dict = {"long": long_take(options.minutes)} if options.minutes else {}
+    print(result, flush=True)
+    ablation = {"frame by frame (raw)": measure(TriangulateConfig(raw=True), seeds)}
+    ablation["all"] = measure(full, seeds)
+    for stage in WITHOUT:
+        ablation[f"all without {stage.replace('_', ' ')}"] = measure(
+            msgspec.structs.replace(full, **{stage: False}), seeds
+        )
+    no_bones = msgspec.structs.replace(full.smoothing, bones=False)
+    ablation["all without bone lengths"] = measure(msgspec.structs.replace(full, smoothing=no_bones), seeds)
+    for name, row in ablation.items():
+        print(f"{name:32s}", {key: round(value, 3) for key, value in row.items()}, flush=True)
+    store("take", {**result, "ablation": ablation, "seeds": options.seeds})
+    render()
+
+
+if __name__ == "__main__":
+    main()
