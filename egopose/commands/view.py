@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,14 @@ def run_view(
         raise EgoposeError("view: 2D joints need the cameras that saw them; give --rig FILE")
     if html is None and png is None and video is None:
         html = file.with_suffix(".html") if file.is_file() else file.parent / f"{file.name}.html"
+    if video is not None and clip is not None:
+        from egopose.io.video import probe
+        from egopose.view.overlay import choose_camera, own_camera
+
+        # refused before anything is written
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            choose_camera(the_rig, own_camera(pose, the_rig, camera), probe(clip).size, str(clip))
     result: dict[str, Any] = {"file": str(file), "frames": pose.n_frames}
     if html is not None:
         from egopose.view.clip_video import embed_clip

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from egopose import rigid
-from egopose.errors import EgoposeError, import_cv2
+from egopose.errors import EgoposeError, EgoposeWarning, import_cv2
 from egopose.io.video import VideoWriter, probe, read_frames
 from egopose.pose import JointStatus, PoseSequence
 from egopose.skeleton import Skeleton
@@ -80,13 +81,26 @@ def choose_camera(rig: Rig | None, name: str | None, size: tuple[int, int], wher
     camera = rig.cameras[0 if name is None else rig.names.index(name)]
     if tuple(camera.size) == tuple(size):
         return camera
+    said = (
+        f"{where}: images are {size[0]} x {size[1]}, camera {camera.name!r} is calibrated for {camera.size[0]} x "
+        f"{camera.size[1]}"
+    )
+    padding = np.subtract(camera.size, size)
+    if (padding >= 0).all() and (padding < 16).all():
+        # codecs fill images up to multiples of 16; the filling lies right and below, so pixels keep their places
+        warnings.warn(f"{said}; the difference is taken for the filling of a codec", EgoposeWarning, stacklevel=2)
+        return camera.cropped(0, 0, *size)
     ratio = (size[0] / camera.size[0]) / (size[1] / camera.size[1])
     if abs(ratio - 1) > 0.01:
-        raise EgoposeError(
-            f"{where}: images are {size[0]} x {size[1]} but camera {camera.name!r} is calibrated for {camera.size[0]} "
-            f"x {camera.size[1]}; turn, crop or calibrate it for these images"
-        )
+        raise EgoposeError(f"{said}; turn, crop or calibrate it for these images")
+    warnings.warn(f"{said}; the calibration is scaled to the images", EgoposeWarning, stacklevel=2)
     return camera.scaled(size)
+
+
+def own_camera(pose: PoseSequence, rig: Rig | None, name: str | None) -> str | None:
+    """The name given, or that of the rig's camera in whose frame the joints are."""
+    own = pose.space.removeprefix("camera:")
+    return own if name is None and rig is not None and own != pose.space and own in rig.names else name
 
 
 def draw_joints(
@@ -126,13 +140,16 @@ def draw_joints(
         side = sides[b] if sides[a] == sides[b] else "middle"
         colour = REFERENCE if reference else COLOURS[side]
         width = max(1, round(thick * (1 if reference or (fine[a] and fine[b]) else 2.4)))
-        for k in range(_PIECES):
-            if not np.isfinite(uv[k : k + 2]).all() or (reference and k % 2):
-                continue
-            p, q = fixed(uv[k]).tolist(), fixed(uv[k + 1]).tolist()
-            if not reference:
-                cv2.line(image, p, q, SHADOW, width + 2, cv2.LINE_AA, _SHIFT)
-            cv2.line(image, p, q, colour, width, cv2.LINE_AA, _SHIFT)
+        pieces = [
+            (fixed(uv[k]).tolist(), fixed(uv[k + 1]).tolist())
+            for k in range(0, _PIECES, 2 if reference else 1)
+            if np.isfinite(uv[k : k + 2]).all()
+        ]
+        # the whole shadow first, or each piece would shade the one before
+        for shade, extra in ((SHADOW, 2), (colour, 0)):
+            for p, q in pieces:
+                if not (reference and extra):
+                    cv2.line(image, p, q, shade, width + extra, cv2.LINE_AA, _SHIFT)
     uv = place(camera.project(xyz_camera, frame="camera"))
     for j in np.flatnonzero(np.isfinite(uv).all(axis=1)):
         centre = fixed(uv[j]).tolist()
@@ -265,10 +282,7 @@ def overlay_video(
     if pose.n_frames == 0:
         raise EgoposeError("overlay: the sequence holds no frames; there is nothing to draw")
     info = probe(clip)
-    if pose.space.startswith("camera:") and camera is None and rig is not None:
-        own = pose.space.removeprefix("camera:")
-        camera = own if own in rig.names else None
-    lens = choose_camera(rig, camera, info.size, str(clip))
+    lens = choose_camera(rig, own_camera(pose, rig, camera), info.size, str(clip))
     other = None if against is None else match(pose, against)
     xyz, known = joints_in_camera(pose, lens, trajectory)
     second = None if other is None else joints_in_camera(other, lens, trajectory)[0]

@@ -68,10 +68,13 @@ class Column:
         title: Heading.
         digits: Decimals of numbers; None for text.
         share: Numbers are shares, shown in percent.
-        heat: Tint cells whose size stands out from the column's median, up to the largest.
+        heat: Tint cells whose size stands out from the column's median, up to the largest; a number is the least
+            size that is ever tinted.
     """
 
-    def __init__(self, title: str, digits: int | None = None, *, share: bool = False, heat: bool = False) -> None:
+    def __init__(
+        self, title: str, digits: int | None = None, *, share: bool = False, heat: bool | float = False
+    ) -> None:
         self.title, self.digits, self.share, self.heat = title, digits, share, heat
 
     def text(self, value: Any) -> str:
@@ -83,7 +86,7 @@ class Column:
         return number(value, self.digits)
 
 
-def _tint(values: Sequence[Any]) -> list[float]:
+def _tint(values: Sequence[Any], least: float) -> list[float]:
     """How far each size stands out from the column's median, 0 to 1; all 0 when the largest hardly does."""
     sizes = [abs(v) if (v := finite(value)) is not None else math.nan for value in values]
     known = [v for v in sizes if v == v]
@@ -92,7 +95,7 @@ def _tint(values: Sequence[Any]) -> list[float]:
     middle, top = float(np.median(known)), max(known)
     if top <= 1.25 * middle:
         return [0.0] * len(sizes)
-    return [max(0.0, (v - middle) / (top - middle)) if v == v else 0.0 for v in sizes]
+    return [max(0.0, (v - middle) / (top - middle)) if v >= least else 0.0 for v in sizes]
 
 
 class Report:
@@ -143,7 +146,12 @@ class Report:
             fold: When given, the table is folded under this heading until it is opened.
         """
         rows = [list(row) for row in rows]
-        tints = [_tint([row[c] for row in rows]) if column.heat else None for c, column in enumerate(columns)]
+        tints = [
+            _tint([row[c] for row in rows], 0.0 if column.heat is True else float(column.heat))
+            if column.heat is not False
+            else None
+            for c, column in enumerate(columns)
+        ]
         out = ["<table>"]
         if caption:
             out.append(f"<caption>{escape(caption)}</caption>")

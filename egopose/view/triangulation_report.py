@@ -115,7 +115,7 @@ def _cameras(page: Report, cameras: Sequence[Mapping[str, Any]]) -> None:
     columns = [
         Column("camera"), Column("seen", share=True), Column("used of seen", share=True),
         Column("median used (px)", 2, heat=True), Column("90 % used (px)", 2), Column("median all (px)", 2, heat=True),
-        Column("90 % all (px)", 2), Column("bias u (px)", 2, heat=True), Column("bias v (px)", 2, heat=True),
+        Column("90 % all (px)", 2), Column("bias u (px)", 2, heat=1.0), Column("bias v (px)", 2, heat=1.0),
     ]  # fmt: skip
     rows = [
         (c.get("name"), c.get("seen_share"), c.get("used_share_of_seen"),
