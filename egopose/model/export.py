@@ -101,7 +101,7 @@ def graphs(model: EgoPoseNet) -> dict[str, tuple[nn.Module, tuple[Tensor, ...], 
     }  # fmt: skip
     image = torch.zeros(1, 3, config.image_px, config.image_px)
     rays = torch.zeros(1, g, g, 4)
-    read_names = [*step, "rotation", "first", "rest", "cache"]
+    read_names = [*(f"step_{name}" for name in step), "rotation", "first", "rest", "cache"]
     return {
         "see": (See(model), (image, rays), ["image", "rays"], ["image_tokens", "heat"]),
         "encode": (
@@ -110,6 +110,6 @@ def graphs(model: EgoPoseNet) -> dict[str, tuple[nn.Module, tuple[Tensor, ...], 
         ),
         "push": (Push(model), (step["token"], rotation, cache), ["token", "rotation", "cache"], ["new_cache"]),
         "read": (
-            Read(model), (*step.values(), rotation, seen, seen, cache), read_names, [*Said._fields, "new_cache"],
+            Read(model), (*step.values(), rotation, seen, seen.clone(), cache), read_names, [*Said._fields, "new_cache"],
         ),
     }  # fmt: skip

@@ -149,7 +149,7 @@ class OnnxEngine:
         self, step: StepArrays, rotation: Array, first: NDArray[np.bool_], rest: NDArray[np.bool_], cache: Array
     ) -> tuple[Said, Array]:
         """See ``engine.Engine``."""
-        values = {k: v for k, v in step._asdict().items() if v is not None}
+        values = {f"step_{k}": v for k, v in step._asdict().items() if v is not None}
         out = self._run("read", **values, rotation=rotation, first=first, rest=rest, cache=cache)
         return Said(**{k: out[k] for k in Said._fields}), out["new_cache"]
 
