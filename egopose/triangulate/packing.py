@@ -43,8 +43,8 @@ class PackedRig:
 
 
 @dataclass(frozen=True, eq=False)
-class RobustArrays:
-    """What the robust kernel writes; world coordinates."""
+class SolvedArrays:
+    """What the kernels write; world coordinates."""
 
     points: NDArray[np.float64]
     covariance: NDArray[np.float64]
@@ -85,7 +85,7 @@ def run_robust(
     *,
     want_residual: bool,
     threads: int,
-) -> RobustArrays:
+) -> SolvedArrays:
     """Robust kernel over all points; arrays as :func:`egopose.kernels.triangulation.robust_points`."""
     from egopose.kernels.triangulation import robust_points
 
@@ -100,40 +100,37 @@ def run_robust(
             rig.models, rig.params, rig.T_camera_world, uv_px, weight, threshold_px, sigma_px, min_sin2, max_pairs,
             start, stop, points, covariance, used, error, status, residual,
         )  # fmt: skip
+        points[start:stop] += rig.origin
 
     run_chunks(work, n, threads)
-    points += rig.origin
-    return RobustArrays(points, covariance, used, error, status, residual)
+    return SolvedArrays(points, covariance, used, error, status, residual)
 
 
 def run_linear(
-    rig: PackedRig, uv_px: NDArray[np.float64], weight: NDArray[np.float64], threads: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Linear kernel over all points.
-
-    Returns:
-        Points (N, 3), unit-noise covariance (N, 3, 3), mean error in pixels (N,) and the number of views (N,).
-    """
+    rig: PackedRig, uv_px: NDArray[np.float64], weight: NDArray[np.float64], min_angle_deg: float, threads: int
+) -> SolvedArrays:
+    """Linear kernel over all points; the covariance is that of a pixel noise of 1."""
     from egopose.kernels.dlt import linear_points, normalise_pixels
+    from egopose.kernels.triangulation import linear_status
 
     c, n = uv_px.shape[:2]
-    points, covariance, error = np.empty((n, 3)), np.empty((n, 3, 3)), np.empty(n)
-    views = np.empty(n, dtype=np.int64)
+    points, covariance = np.empty((n, 3)), np.empty((n, 3, 3))
+    used, error, status = np.empty((c, n), dtype=bool), np.empty(n), np.empty(n, dtype=np.uint8)
     focal = np.sqrt(rig.params[:, 0] * rig.params[:, 1])
+    min_sin2 = float(np.sin(np.radians(min_angle_deg)) ** 2)
 
     def work(start: int, stop: int) -> None:
         xy = np.empty((c, 2, stop - start))
         for i in range(c):
             normalise_pixels(rig.models[i], rig.params[i], uv_px[i, start:stop], xy[i])
         part = np.ascontiguousarray(weight[:, start:stop]) if weight.size else weight
-        linear_points(
-            rig.T_camera_world, focal, xy, part, points[start:stop], covariance[start:stop], error[start:stop],
-            views[start:stop],
-        )  # fmt: skip
+        here = points[start:stop]
+        linear_points(rig.T_camera_world, focal, xy, part, here, covariance[start:stop], error[start:stop])
+        linear_status(rig.T_camera_world, xy, part, points, min_sin2, start, used, status)
+        here += rig.origin
 
     run_chunks(work, n, threads)
-    points += rig.origin
-    return points, covariance, error, views
+    return SolvedArrays(points, covariance, used, error, status, np.empty((c, 0)))
 
 
 def pack_cameras(cameras: Sequence[Camera], undistorted: bool) -> PackedRig:

@@ -8,6 +8,8 @@ may deviate; the 21 joints of the hands vote together.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -19,6 +21,7 @@ from egopose.camera import Rig
 from egopose.observations import Observations2D
 from egopose.skeleton import Skeleton
 from egopose.triangulate.hands import hand_sides
+from egopose.triangulate.packing import thread_count
 
 Array = NDArray[np.float64]
 
@@ -113,7 +116,8 @@ def assign_sides(
     moved = states.sum(1).astype(np.float64)
     unit = cap_px**2
 
-    def costs(left: int, right: int) -> Array:
+    def costs(pair: tuple[int, int]) -> Array:
+        left, right = pair
         out = np.zeros((T, len(states)))
         sides.pair_costs(
             origins, np.ascontiguousarray(rays[:, :, left]), np.ascontiguousarray(rays[:, :, right]), focal, states,
@@ -126,7 +130,10 @@ def assign_sides(
         sides.best_path(unary, steady * unit * changes, best)
         return best
 
-    body_costs = [costs(*pair) for pair in body]
+    with ThreadPoolExecutor(thread_count(None, T * len(names))) as pool:
+        # the kernel releases the interpreter lock; results come back in the order of the pairs
+        body_costs = list(pool.map(costs, body))
+        hand_cost = sum_in_order(pool.map(costs, hand))
     whole = np.zeros(T, dtype=np.int64)
     if body_costs:
         prior = keep_px**2 * len(body) * moved
@@ -136,11 +143,12 @@ def assign_sides(
     for p, cost in enumerate(body_costs):
         # a single pair is weak evidence: leaving the body's state costs as much as a wrong view
         pairs[:, :, p] = states[path(cost + (keep_px**2 + unit) * differs)].T
-    if hand:
-        total = np.sum([costs(*pair) for pair in hand], axis=0)
+    if hand_cost is not None:
         anchor = whole
         # a hand that is wrong in a view is more often not a hand at all than the other hand
-        state = states[path(total + HAND_PRIOR * unit * len(hand) * (states[anchor][:, None] != states[None]).sum(-1))]
+        state = states[
+            path(hand_cost + HAND_PRIOR * unit * len(hand) * (states[anchor][:, None] != states[None]).sum(-1))
+        ]
         pairs[:, :, len(body) :] = state.T[:, :, None]
     uv, score = observations.uv_px.copy(), None if observations.score is None else observations.score.copy()
     for p, (a, b) in enumerate([*body, *hand]):
@@ -150,6 +158,14 @@ def assign_sides(
                 array[change, a], array[change, b] = array[change, b], array[change, a].copy()
     report = SideReport(swapped, pairs, names, _share(observations, swapped, pairs, len(body)))
     return observations.replace(uv_px=uv, score=score), report
+
+
+def sum_in_order(arrays: Iterable[Array]) -> Array | None:
+    """The sum of some arrays, one after the other, or None when there are none."""
+    total: Array | None = None
+    for array in arrays:
+        total = array if total is None else total + array
+    return total
 
 
 def _pairs(skeleton: Skeleton) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

@@ -13,7 +13,7 @@ from egopose.camera import Camera
 from egopose.errors import EgoposeError
 from egopose.pose import JointStatus
 from egopose.triangulate.packing import PackedRig, pack_cameras, run_linear, run_robust, thread_count
-from egopose.triangulate.threshold import FACTOR, RAYLEIGH_MEDIAN, Threshold, estimate_threshold
+from egopose.triangulate.threshold import FACTOR, RAYLEIGH_MEDIAN, SAMPLE, Threshold, estimate_threshold
 
 MIN_ANGLE_DEG = 3.0
 MAX_PAIRS = 64
@@ -206,31 +206,17 @@ def _linear(
     min_angle_deg: float,
     threads: int,
 ) -> TriangulatedPoints:
-    points, covariance, error, views = run_linear(rig, uv, weight, threads)
-    seen = np.isfinite(uv[..., 0]) & np.isfinite(uv[..., 1])
-    if weight.size:
-        seen &= weight > 0
-    solved = np.isfinite(points[:, 0])
+    arrays = run_linear(rig, uv, weight, min_angle_deg, threads)
     if sigma_px is None:
-        # mean distance of a 2D normal deviate is sqrt(pi / 2) sigma; three parameters were fitted
+        # the median over a regular part is the take's noise as well as that over all
+        step = max(1, uv.shape[1] // SAMPLE)
+        views = arrays.used[:, ::step].sum(axis=0)
         correction = np.sqrt(2.0 * views / np.maximum(2.0 * views - 3.0, 1.0)) / RAYLEIGH_MEDIAN
-        sigma_px = float(np.median((error * correction)[solved])) if solved.any() else float("nan")
+        residual = (arrays.error_px[::step] * correction)[views >= 2]
+        sigma_px = float(np.median(residual)) if residual.size else float("nan")
+    covariance = arrays.covariance
     covariance *= sigma_px**2
-    status = np.full(points.shape[0], JointStatus.MISSING, dtype=np.uint8)
-    status[solved] = np.where(views[solved] == 2, JointStatus.TWO_VIEWS, JointStatus.OK)
-    low = solved & ~_parallax(rig, points, seen, min_angle_deg)
-    status[low] = JointStatus.LOW_ANGLE
-    infinite = Threshold(float("inf"), sigma_px, "none")
+    none = Threshold(float("inf"), sigma_px, "none")
     return TriangulatedPoints(
-        points, covariance, seen & solved, error, status, float("inf"), sigma_px, infinite, "linear"
+        arrays.points, covariance, arrays.used, arrays.error_px, arrays.status, float("inf"), sigma_px, none, "linear"
     )
-
-
-def _parallax(
-    rig: PackedRig, points: NDArray[np.float64], seen: NDArray[np.bool_], min_angle_deg: float
-) -> NDArray[np.bool_]:
-    from egopose.kernels.triangulation import parallax_of
-
-    result = np.empty(points.shape[0], dtype=bool)
-    parallax_of(rig.T_camera_world, points - rig.origin, seen, float(np.sin(np.radians(min_angle_deg)) ** 2), result)
-    return result

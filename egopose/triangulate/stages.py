@@ -69,10 +69,10 @@ def times_and_sides(take: Take, progress: Progress) -> Take:
     """
     config = take.config
     given = take.observations
-    sided = given
+    sided, report = given, None
     cap = _cap(take)
     if config.sides:
-        sided, _ = assign_sides(take.rig, given, cap_px=cap)
+        sided, report = assign_sides(take.rig, given, cap_px=cap)
         progress(0.3, "sides")
     offsets = None
     if config.time_offsets:
@@ -88,12 +88,12 @@ def times_and_sides(take: Take, progress: Progress) -> Take:
                     break
                 offsets = find_offsets(rig, sided, cap_px=cap, seed=config.seed)
         progress(0.7, "time offsets")
-    observations = given if offsets is None else apply_offsets(given, offsets)
-    report = None
-    if config.sides:
-        observations, report = assign_sides(take.rig, observations, cap_px=cap)
+    if offsets is not None and any(offsets.frames):
+        sided = apply_offsets(given, offsets)
+        if config.sides:
+            sided, report = assign_sides(take.rig, sided, cap_px=cap)
     progress(1.0, "sides")
-    take = replace(take, observations=observations)
+    take = replace(take, observations=sided)
     found = dict(take.found)
     if offsets is not None:
         found["time_offsets"] = asdict(offsets)

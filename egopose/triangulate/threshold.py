@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from egopose.triangulate.packing import PackedRig, RobustArrays, run_robust
+from egopose.triangulate.packing import PackedRig, SolvedArrays, run_robust
 
 START_PX = 15.0
 FACTOR = 4.0
@@ -68,7 +68,7 @@ def sample_points(seen: NDArray[np.bool_], seed: int, size: int = SAMPLE) -> NDA
     return candidates
 
 
-def noise_of(arrays: RobustArrays, weight: NDArray[np.float64]) -> float | None:
+def noise_of(arrays: SolvedArrays, weight: NDArray[np.float64]) -> float | None:
     """Pixel noise of the agreeing views: median weighted residual, corrected for the three fitted parameters."""
     used = arrays.used
     count = used.sum(axis=0)
