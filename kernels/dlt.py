@@ -11,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .projection import PINHOLE, unproject_one
+from .distortion import LIMIT, brown_map_jacobian
+from .projection import BROWN_CONRADY, PINHOLE, unproject_one
 
 BLOCK = 256
+NEWTON_STEPS = 8
 MIN_RAY_Z = 0.1
 """Rays more than about 84 degrees off the optical axis have no usable normalised coordinates: the linear method
 takes such a view as unseen."""
@@ -37,6 +39,36 @@ def solve_sym3(xx, xy, xz, yy, yz, zz, bx, by, bz):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
+def undistort_brown(params, a, b):
+    """Undo Brown-Conrady distortion by Newton's method with the exact Jacobian.
+
+    Starts at the distorted place; inside the valid range the map is one to one, so a solution there is the solution.
+    For lenses without tilt; where it does not arrive within the valid range the guarded inverse of the camera model
+    has to decide.
+
+    Args:
+        params: (20,) float64 camera parameters.
+        a: Distorted normalised coordinate (u - cx) / fx.
+        b: Distorted normalised coordinate (v - cy) / fy.
+
+    Returns:
+        x, y, the Jacobian of the distortion there (da/dx, da/dy, db/dx, db/dy), and whether it arrived.
+    """
+    x, y = a, b
+    limit = params[LIMIT]
+    for _ in range(NEWTON_STEPS):
+        u, v, j00, j01, j10, j11 = brown_map_jacobian(params, x, y)
+        eu, ev = u - a, v - b
+        inverse = 1.0 / (j00 * j11 - j01 * j10)
+        if eu * eu + ev * ev < 1e-22:
+            inside = limit <= 0.0 or x * x + y * y <= limit * limit
+            return x, y, j00, j01, j10, j11, inside and inverse > 0.0
+        x -= (j11 * eu - j01 * ev) * inverse
+        y -= (j00 * ev - j10 * eu) * inverse
+    return x, y, 1.0, 0.0, 0.0, 1.0, False
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def normalise_pixels(model, params, uv, out):
     """Normalised coordinates (x / z, y / z) of raw pixels; NaN where the lens model has no ray or it is too oblique.
 
@@ -53,10 +85,20 @@ def normalise_pixels(model, params, uv, out):
             x[i] = (uv[i, 0] - cx) * sx
             y[i] = (uv[i, 1] - cy) * sy
         return
+    plain = model == BROWN_CONRADY and params[16] == 0.0 and params[17] == 0.0
+    widest = 1.0 / (MIN_RAY_Z * MIN_RAY_Z) - 1.0
     for i in range(uv.shape[0]):
         x[i] = np.nan
         y[i] = np.nan
         if np.isfinite(uv[i, 0]) and np.isfinite(uv[i, 1]):
+            if plain:
+                a, b, _, _, _, _, arrived = undistort_brown(
+                    params, (uv[i, 0] - params[2]) / params[0], (uv[i, 1] - params[3]) / params[1]
+                )
+                if arrived and a * a + b * b < widest:
+                    x[i] = a
+                    y[i] = b
+                    continue
             rx, ry, rz, ok = unproject_one(model, params, uv[i, 0], uv[i, 1])
             if ok and rz > MIN_RAY_Z:
                 x[i] = rx / rz
@@ -64,7 +106,7 @@ def normalise_pixels(model, params, uv, out):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def linear_points(T_camera_world, focal, xy, weight, points, covariance, error, n_views):
+def linear_points(T_camera_world, focal, xy, weight, points, covariance, error):
     """Weighted linear triangulation of every point from all its views.
 
     Sums of one block lie in one array at fixed distances: so the compiler knows that they do not overlap and solves
@@ -78,7 +120,6 @@ def linear_points(T_camera_world, focal, xy, weight, points, covariance, error, 
         points: (N, 3) float64, written; NaN with fewer than two views.
         covariance: (N, 3, 3) float64, written: for a standard deviation of 1 pixel and weight 1.
         error: (N,) float64, written: mean reprojection distance in pixels (normalised distance times focal).
-        n_views: (N,) int64, written: views used.
     """
     n_cameras, n_points = xy.shape[0], xy.shape[2]
     weighted = weight.shape[1] == n_points and n_points > 0
@@ -106,7 +147,6 @@ def linear_points(T_camera_world, focal, xy, weight, points, covariance, error, 
             points[start + i, 0] = p[i]
             points[start + i, 1] = p[i + BLOCK]
             points[start + i, 2] = p[i + 2 * BLOCK]
-            n_views[start + i] = int(s[i + 9 * BLOCK])
         s[: 9 * BLOCK] = 0.0
         for c in range(n_cameras):
             load_block(xy, weight, weighted, c, start, size, x, y, w)

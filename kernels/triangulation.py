@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from .dlt import undistort_brown
 from .projection import BROWN_CONRADY, PINHOLE, project_jacobian_one, unproject_one
 from .robust import (
     LOW_ANGLE,
@@ -41,11 +42,23 @@ def lens_rows(model, params, T, u, v, rows, k):
 
     The projection does not change along a ray, so its Jacobian A at the unit ray r has A r = 0, and to first order
     ``project(X) - uv = A (X (n . r) / (n . X) - r) = A X (n . r) / (n . X)`` for any plane normal n. With n the
-    optical axis this is exact for a lens without distortion; with n = r it holds beyond 90 degrees off the axis.
+    optical axis, as Brown-Conrady gets it, this is exact without distortion; with n = r it holds beyond 90 degrees
+    off the axis.
 
     Returns:
         False when the lens model has no ray for the pixel.
     """
+    if model == BROWN_CONRADY and params[16] == 0.0 and params[17] == 0.0:
+        fx, fy = params[0], params[1]
+        x, y, j00, j01, j10, j11, arrived = undistort_brown(params, (u - params[2]) / fx, (v - params[3]) / fy)
+        if arrived:
+            for j in range(4):
+                t2 = T[2, j]
+                sx, sy = T[0, j] - x * t2, T[1, j] - y * t2
+                rows[k, j] = fx * (j00 * sx + j01 * sy)
+                rows[k, 4 + j] = fy * (j10 * sx + j11 * sy)
+                rows[k, 8 + j] = t2
+            return True
     rx, ry, rz, ok = unproject_one(model, params, u, v)
     if not ok:
         return False
@@ -186,24 +199,43 @@ def robust_points(
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def parallax_of(T_camera_world, points, seen, min_sin2, result):
-    """Whether two views that see a point see it under at least the angle.
+def linear_status(T_camera_world, xy, weight, points, min_sin2, start, used, status):
+    """Views and status of linear points: nothing is rejected, so only their number and their angle speak.
 
     Args:
         T_camera_world: (C, 3, 4) float64.
+        xy: (C, 2, n) float64 normalised coordinates of points start to start + n, NaN = unseen.
+        weight: (C, n) float64, 0 = unseen, or (C, 0).
         points: (N, 3) float64.
-        seen: (C, N) bool.
-        min_sin2: Squared sine of the angle.
-        result: (N,) bool, written.
+        min_sin2: Squared sine of the smallest angle that counts as parallax.
+        start: First of the points.
+        used: (C, N) bool, written.
+        status: (N,) uint8, written.
     """
-    n_cameras = seen.shape[0]
+    n_cameras, size = xy.shape[0], xy.shape[2]
+    weighted = weight.shape[1] == size and size > 0
     centres = np.empty((n_cameras, 3))
     use = np.empty(n_cameras, np.bool_)
     for c in range(n_cameras):
         T = T_camera_world[c]
         for j in range(3):
             centres[c, j] = -(T[0, j] * T[0, 3] + T[1, j] * T[1, 3] + T[2, j] * T[2, 3])
-    for n in range(points.shape[0]):
+    for i in range(size):
+        n = start + i
+        x, y, z = points[n, 0], points[n, 1], points[n, 2]
+        solved = x == x
+        count = 0
         for c in range(n_cameras):
-            use[c] = seen[c, n]
-        result[n] = has_parallax(centres, use, n_cameras, points[n, 0], points[n, 1], points[n, 2], min_sin2)
+            seen = solved and xy[c, 0, i] == xy[c, 0, i] and xy[c, 1, i] == xy[c, 1, i]
+            if weighted:
+                seen = seen and weight[c, i] > 0.0
+            use[c] = seen
+            used[c, n] = seen
+            if seen:
+                count += 1
+        if not solved:
+            status[n] = MISSING
+        elif not has_parallax(centres, use, n_cameras, x, y, z, min_sin2):
+            status[n] = LOW_ANGLE
+        else:
+            status[n] = TWO_VIEWS if count == 2 else OK
