@@ -178,7 +178,7 @@ def _scan_value(data, pos, end, words, values, nodes, slow, state, row, stack):
                 values[row, column] = -np.inf
                 pos += 9
             elif c == 45 or 48 <= c <= 57:
-                how, after, value = parse_number(data, pos)
+                how, after, value = parse_number(data, pos, end)
                 if how == 2:
                     return UNUSUAL, pos
                 if how == 1:
@@ -303,7 +303,7 @@ def scan_rows(data, pos, end, words, values, spans, nodes, slow, state):
         data: (B,) uint8; ``data[end - 1]`` is a closing brace.
         pos: Position of the quote of a member's key.
         end: Bytes from here on are not read.
-        words: (R, C) uint64 cells, written; the rows not in use hold ``ABSENT``.
+        words: (R, C) uint64 cells, written.
         values: The same memory as float64.
         spans: (R, 4) int64: start and end of the key's text and of the value, written.
         nodes: (N, N_FIELDS) int64 paths; row 0 is the root.
@@ -330,10 +330,10 @@ def scan_rows(data, pos, end, words, values, spans, nodes, slow, state):
         if after >= end:
             return UNUSUAL, after
         state[STAMP] += 1
+        words[row, :] = _ABSENT
         n_slow = state[SLOW]
         status, stop = _scan_value(data, after, end, words, values, nodes, slow, state, row, stack)
         if status != DONE:
-            words[row, :] = _ABSENT
             state[SLOW] = n_slow
             return status, (pos if status != UNUSUAL else stop)
         spans[row, 0] = pos + 1
@@ -349,3 +349,39 @@ def scan_rows(data, pos, end, words, values, spans, nodes, slow, state):
         if data[pos] != 44:
             return UNUSUAL, pos
         pos = _space(data, pos + 1, end)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def gather_numbers(words, values, rows, columns, out, misfits):
+    """Some cells as numbers, everything else NaN, and how many cells of each row are neither numbers nor missing.
+
+    Args:
+        words: (R, C) uint64 cells.
+        values: The same memory as float64.
+        rows: (N,) int64 rows to take.
+        columns: (K,) int64 columns, -1 = a path that no row has.
+        out: (N, K) float64, written; one bit pattern for every NaN.
+        misfits: (N, 2) int64, written: cells that are absent or null, cells that are anything else but numbers.
+    """
+    boxed = np.uint64(BOXED)
+    shift = np.uint64(50)
+    for i in range(rows.size):
+        row = rows[i]
+        absent = 0
+        other = 0
+        for k in range(columns.size):
+            column = columns[k]
+            value = np.nan
+            if column < 0:
+                absent += 1
+            else:
+                word = words[row, column]
+                if word >> shift != boxed:
+                    value = values[row, column]
+                elif word == _ABSENT or word == _NULL:
+                    absent += 1
+                else:
+                    other += 1
+            out[i, k] = value
+        misfits[i, 0] = absent
+        misfits[i, 1] = other

@@ -17,7 +17,7 @@ from egopose.errors import EgoposeError
 from egopose.io.columnar_cache import Columns, cached, pack_text, unpack_text
 from egopose.io.ego_exo4d_files import read_with
 from egopose.io.ego_exo4d_values import frame_number, shape_text
-from egopose.io.json_table import Key, Scanner, Table, Unusual, as_numbers, is_number
+from egopose.io.json_table import Key, Scanner, Table, Unusual
 
 Floats = NDArray[np.float64]
 UNKNOWN, MANUAL, AUTO = 0, 1, 2
@@ -172,19 +172,17 @@ def scan_annotation(scanner: Scanner, where: str) -> AnnotationArrays:
         raise Unusual(0)
 
     def block(leaves: list[tuple[Key, ...]]) -> Floats:
-        cells = table.cells(leaves)[rows]
-        if not (is_number(cells) | (cells == absent) | (cells == null)).all():
+        values, misfits = table.numbers(leaves, rows)
+        if misfits[:, 1].any():
             raise Unusual(0)
-        return as_numbers(cells)
+        return values
 
     head: tuple[Key, ...] = (0, "annotation3D")
     head2: tuple[Key, ...] = (0, "annotation2D")
     result = _blank(sorted(int(f) for f in frames), paths.joints, paths.views, paths.joints2d, int(crowded.sum()))
     if result.joints:
-        every = block([(*head, j, a) for j in result.joints for a in ("x", "y", "z", "num_views_for_3d")])
-        every = every.reshape(rows.size, -1, 4)
-        result.xyz[:] = every[..., :3]
-        result.num_views[:] = every[..., 3]
+        result.xyz[:] = block([(*head, j, a) for j in result.joints for a in "xyz"]).reshape(rows.size, -1, 3)
+        result.num_views[:] = block([(*head, j, "num_views_for_3d") for j in result.joints])
     for v, view in enumerate(result.views):
         leaves = [(*head2, view, j) for j in result.joints2d]
         result.uv_px[v] = block([(*leaf, a) for leaf in leaves for a in "xy"]).reshape(rows.size, -1, 2)

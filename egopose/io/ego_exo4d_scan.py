@@ -34,12 +34,13 @@ def scan_body(scanner: Scanner, where: str) -> dict[str, BodyTake]:
     scanner.finish()
     table = scanner.table()
     paths = [(j, a) for j in range(N_BODY) for a in range(3)]
-    cells = table.cells(list(paths))
-    fits = is_number(cells).all(1)
-    beyond = [column for path, column in table.columns.items() if path not in set(paths)]
+    numbers, misfits = table.numbers(list(paths))
+    fits = ~misfits.any(1)
+    known = set(paths)
+    beyond = [column for path, column in table.columns.items() if path not in known]
     if beyond:
         fits &= (table.words[:, beyond] == np.uint64(ABSENT)).all(1)
-    xyz = as_numbers(cells).reshape(-1, *BODY_SHAPE)
+    xyz = numbers.reshape(-1, *BODY_SHAPE)
     xyz[~fits] = np.nan
     takes: dict[str, BodyTake] = {}
     for uid, name, first, last in ranges:
@@ -72,14 +73,13 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
     for s, side in enumerate(SIDES):
         key = f"{side}_hand_3d"
         paths = [(key, j, a) for j in range(N_HAND) for a in range(3)]
-        cells = table.cells(list(paths))
-        numbers = is_number(cells)
+        numbers, misfits = table.numbers(list(paths))
         whole_hand = table.cells([(key,)])[:, 0]
         known = set(paths) | {(key,)}
         beyond = [c for path, c in table.columns.items() if path[:1] == (key,) and path not in known]
         extra = (table.words[:, beyond] != absent).any(1) if beyond else np.zeros(n, dtype=np.bool_)
-        full = numbers.all(1) & ~extra
-        none = (cells == absent).all(1) & ~extra & ((whole_hand == empty) | (whole_hand == absent))
+        full = ~misfits.any(1) & ~extra
+        none = (table.cells(list(paths)) == absent).all(1) & ~extra & ((whole_hand == empty) | (whole_hand == absent))
         flag_key = f"{side}_hand_valid_3d"
         flags = table.cells([(flag_key, j) for j in range(N_HAND)])
         known = {(flag_key, j) for j in range(N_HAND)}
@@ -91,7 +91,7 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
             flagged, unflagged = flagged & ~more, unflagged & ~more
         clean[:, s] = none | (full & (flagged | unflagged))
         hands.present[:, s] = full
-        hands.xyz[:, s] = as_numbers(cells).reshape(-1, *HAND_SHAPE)
+        hands.xyz[:, s] = numbers.reshape(-1, *HAND_SHAPE)
         hands.xyz[~full, s] = np.nan
         hands.valid[:, s] = np.where((flagged & full)[:, None], flags == np.uint64(kernel.TRUE), True)
         box = table.cells([(f"{side}_hand_bbox", k) for k in range(4)])

@@ -55,6 +55,27 @@ class Table:
         picked[:, index < 0] = np.uint64(ABSENT)
         return np.ascontiguousarray(picked)
 
+    def numbers(
+        self, paths: list[tuple[Key, ...]], rows: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Cells as float64, NaN where there is no number.
+
+        Args:
+            paths: K paths.
+            rows: (N,) rows to take; None takes all.
+
+        Returns:
+            (N, K) numbers, and (N, 2) how many cells are absent or null, and how many anything else but a number.
+        """
+        from egopose.kernels.json_scan import gather_numbers
+
+        rows = np.arange(len(self.keys)) if rows is None else rows
+        columns = np.array([self.columns.get(path, -1) for path in paths], dtype=np.int64)
+        out = np.empty((rows.size, columns.size))
+        misfits = np.empty((rows.size, 2), dtype=np.int64)
+        gather_numbers(self.words, self.words.view(np.float64), rows, columns, out, misfits)
+        return out, misfits
+
 
 def is_number(words: Words) -> NDArray[np.bool_]:
     """Where a cell holds a number (NaN and infinity included)."""
@@ -90,13 +111,13 @@ class Scanner:
         self._nodes = np.full((256, kernel.N_FIELDS), -1, dtype=np.int64)
         self._slow = np.empty((64, 4), dtype=np.int64)
         self._state = np.array([0, 1, 0, 0, 0], dtype=np.int64)
-        self._words = self._empty(64, 128)
+        self._words = self._empty(64, 64)
         self._spans = np.empty((64, 4), dtype=np.int64)
 
     def _empty(self, rows: int, columns: int) -> Words:
         if rows * columns > MAX_CELLS:
             raise Unusual(0)
-        return np.full((rows, columns), self._kernel.ABSENT, dtype=np.uint64)
+        return np.empty((rows, columns), dtype=np.uint64)
 
     def space(self, pos: int) -> int:
         """Position of the next byte that is no white space."""
@@ -172,8 +193,10 @@ class Scanner:
         rows, columns = self._words.shape
         if status == kernel.GROW_ROWS:
             # the share of the file read so far says how many rows are to come
-            guess = int(used * min(4.0, 1.05 * self.end / max(pos, 1))) + 64
+            guess = int(used * 1.02 * self.end / max(pos, 1)) + 64
             rows = max(rows * 2, guess)
+            # no wider than the first rows showed: memory that is never touched costs nothing, rows do
+            columns = min(columns, max(8, int(state[kernel.COLUMNS]) + 4))
         elif status == kernel.GROW_COLUMNS:
             columns *= 2
         elif status == kernel.GROW_NODES:
@@ -187,7 +210,9 @@ class Scanner:
         if columns > MAX_COLUMNS:
             raise Unusual(pos)
         grown = self._empty(rows, columns)
-        grown[:used, : self._words.shape[1]] = self._words[:used]
+        grown[:used] = kernel.ABSENT
+        shared = min(columns, self._words.shape[1])
+        grown[:used, :shared] = self._words[:used, :shared]
         self._words = grown
         spans = np.empty((rows, 4), dtype=np.int64)
         spans[:used] = self._spans[:used]
@@ -210,7 +235,7 @@ class Scanner:
         spans = self._spans[first:last]
         raw = self.data
         keys = [raw[a:b].tobytes().decode("ascii") for a, b in spans[:, :2].tolist()]
-        return Table(keys, spans[:, 2:], self._words[first:last, : state[kernel.COLUMNS]], self._paths())
+        return Table(keys, spans[:, 2:], self._words[first:last], self._paths())
 
     def _paths(self) -> dict[tuple[Key, ...], int]:
         kernel, nodes = self._kernel, self._nodes
