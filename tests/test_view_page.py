@@ -16,7 +16,7 @@ from egopose.view.scene import save_scene_page
 from tests.browser import Page, open_browser
 from tests.view_samples import HOSTILE, head_path, hostile_skeleton, pair
 
-READY = "document.body.dataset.ready === 'yes'"
+READY = "document.body?.dataset.ready === 'yes'"
 
 
 @pytest.fixture(scope="module")
