@@ -378,7 +378,7 @@ def gather_numbers(words, values, rows, columns, out, misfits):
                 word = words[row, column]
                 if word >> shift != boxed:
                     value = values[row, column]
-                elif word == _ABSENT or word == _NULL:
+                elif word == _ABSENT or word == _NULL:  # noqa: SIM109
                     absent += 1
                 else:
                     other += 1

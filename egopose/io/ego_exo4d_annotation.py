@@ -6,16 +6,15 @@ of that is normal. 3D is in the recording's world (metres, z up); 2D is in the p
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
-from egopose.files import read_json
-from egopose.io.fields import float32, has_keys, looks_like_json, mapping, numbers, sequence
+from egopose.io.ego_exo4d_annotation_arrays import AUTO, MANUAL, AnnotationArrays, read_annotation_arrays
+from egopose.io.fields import float32, has_keys, looks_like_json
 from egopose.io.provenance import source
 from egopose.io.registry import note, reader
 from egopose.observations import Observations2D
@@ -24,7 +23,6 @@ from egopose.skeleton import BODY17, HAND21, HANDS42, Skeleton
 
 HAND_NAMES = {f"{side}_{joint}": f"{side}_hand_{joint}" for side in ("left", "right") for joint in HAND21.joints}
 BODY_NAMES = {joint.replace("_", "-"): joint for joint in BODY17.joints} | {joint: joint for joint in BODY17.joints}
-Joints = Mapping[str, Mapping[str, Any]]
 
 
 def pick_kind(names: Iterable[str], kind: str | None, where: str) -> tuple[Skeleton, dict[str, str]]:
@@ -50,64 +48,27 @@ def pick_kind(names: Iterable[str], kind: str | None, where: str) -> tuple[Skele
     return skeleton, table
 
 
-def _entries(content: Any, path: Path) -> dict[int, Mapping[str, Any]]:
-    """The annotation of each frame, sorted by frame; an empty list is an annotation without joints."""
-    result: dict[int, Mapping[str, Any]] = {}
-    crowded = 0
-    for name, value in mapping(content, str(path)).items():
-        where = f"{path}: frame {name}"
-        if not re.fullmatch(r"\d{1,12}", name):
-            if name == "metadata":
-                continue
-            raise EgoposeError(f"{path}: key {name!r}; expected frame numbers")
-        people = [mapping(person, where) for person in sequence(value, where)]
-        crowded += len(people) > 1
-        if int(name) in result:
-            raise EgoposeError(f"{where}: the frame stands twice, as numbers with and without leading zeros")
-        result[int(name)] = people[0] if people else {}
-    if crowded:
-        note(f"{path}: {crowded} frames hold several people; the first was taken")
-    if not result:
-        raise EgoposeError(f"{path}: no frame in it; nothing to read")
-    return dict(sorted(result.items()))
+def _columns(arrays_joints: tuple[str, ...], skeleton: Skeleton, names: Mapping[str, str]) -> NDArray[np.int64]:
+    """Our joint of each joint of the file."""
+    return np.array([skeleton.index(names[joint]) for joint in arrays_joints], dtype=np.int64)
 
 
-def _joints(entry: Mapping[str, Any], name: str, where: str) -> Joints:
-    value = entry.get(name) or {}
-    return {joint: mapping(point, f"{where}: {joint}") for joint, point in mapping(value, f"{where}: {name}").items()}
-
-
-def _coordinates(point: Mapping[str, Any], axes: str, where: str) -> np.ndarray:
-    values = [point.get(axis) for axis in axes]
-    return numbers([np.nan if value is None else value for value in values], where, (len(axes),), finite=False)
-
-
-def _read_3d(
-    entries: dict[int, Mapping[str, Any]], path: Path, kind: str | None, fps: float, min_views: int
-) -> PoseSequence:
-    per_frame = {f: _joints(entry, "annotation3D", f"{path}: frame {f}") for f, entry in entries.items()}
-    skeleton, names = pick_kind((n for joints in per_frame.values() for n in joints), kind, str(path))
-    xyz = np.full((len(per_frame), skeleton.n_joints, 3), np.nan)
+def _read_3d(arrays: AnnotationArrays, path: Path, kind: str | None, fps: float, min_views: int) -> PoseSequence:
+    skeleton, names = pick_kind(arrays.joints, kind, str(path))
+    columns = _columns(arrays.joints, skeleton, names)
+    xyz = np.full((arrays.frames.size, skeleton.n_joints, 3), np.nan)
     views = np.full(xyz.shape[:2], np.nan)
-    for t, (frame, joints) in enumerate(per_frame.items()):
-        for name, point in joints.items():
-            where = f"{path}: frame {frame}, {name}"
-            j = skeleton.index(names[name])
-            xyz[t, j] = _coordinates(point, "xyz", where)
-            count = point.get("num_views_for_3d")
-            if count is not None:
-                views[t, j] = float(numbers(count, f"{where}: num_views_for_3d", (), finite=False))
+    xyz[:, columns], views[:, columns] = arrays.xyz, arrays.num_views
     if min_views > 0:
         xyz[~(views >= min_views)] = np.nan
-    xyz = float32(xyz)
-    known = np.isfinite(xyz).all(axis=-1)
+    stored = float32(xyz)
+    known = np.isfinite(stored).all(axis=-1)
     status = np.where(known, np.where(views <= 2, JointStatus.TWO_VIEWS, JointStatus.OK), JointStatus.MISSING)
-    frames = np.array(list(per_frame), dtype=np.int64)
     return PoseSequence(
         skeleton=skeleton,
-        frames=frames,
-        times_s=frames / fps,
-        xyz=xyz,
+        frames=arrays.frames,
+        times_s=arrays.frames / fps,
+        xyz=stored,
         status=status.astype(np.uint8),
         space="world",
         provenance=source(path, "ego-exo4d-annotation", take_uid=path.stem, min_views=min_views),
@@ -115,37 +76,23 @@ def _read_3d(
 
 
 def _read_2d(
-    entries: dict[int, Mapping[str, Any]],
-    path: Path,
-    kind: str | None,
-    fps: float,
-    manual_only: bool,
-    auto_score: float,
+    arrays: AnnotationArrays, path: Path, kind: str | None, fps: float, manual_only: bool, auto_score: float
 ) -> Observations2D:
-    flat: list[tuple[str, int, str, Mapping[str, Any]]] = []
-    for t, (frame, entry) in enumerate(entries.items()):
-        where = f"{path}: frame {frame}"
-        for view, value in mapping(entry.get("annotation2D") or {}, f"{where}: annotation2D").items():
-            joints = _joints({"annotation2D": value}, "annotation2D", f"{where}, {view}")
-            flat += [(view, t, joint, point) for joint, point in joints.items()]
-    skeleton, names = pick_kind((joint for _, _, joint, _ in flat), kind, str(path))
-    views = sorted({view for view, *_ in flat})
-    frames = np.array(list(entries), dtype=np.int64)
-    uv = np.full((len(views), frames.size, skeleton.n_joints, 2), np.nan)
+    skeleton, names = pick_kind(arrays.joints2d, kind, str(path))
+    columns = _columns(arrays.joints2d, skeleton, names)
+    uv = np.full((len(arrays.views), arrays.frames.size, skeleton.n_joints, 2), np.nan)
     score = np.zeros(uv.shape[:3])
-    row = {view: v for v, view in enumerate(views)}
-    for view, t, joint, point in flat:
-        placement = point.get("placement")
-        if manual_only and placement != "manual":
-            continue
-        j = skeleton.index(names[joint])
-        uv[row[view], t, j] = _coordinates(point, "xy", f"{path}: frame {frames[t]}, {view}, {joint}")
-        score[row[view], t, j] = auto_score if placement == "auto" else 1.0
+    uv[:, :, columns] = arrays.uv_px
+    score[:, :, columns] = np.where(arrays.placement == AUTO, auto_score, 1.0)
+    if manual_only:
+        clicked = np.zeros(score.shape, dtype=np.bool_)
+        clicked[:, :, columns] = arrays.placement == MANUAL
+        uv[~clicked] = np.nan
     score[~np.isfinite(uv).all(axis=-1)] = 0
     return Observations2D(
         skeleton=skeleton,
-        views=tuple(views),
-        frames=frames,
+        views=arrays.views,
+        frames=arrays.frames,
         uv_px=float32(uv),
         score=float32(score),
         fps=fps,
@@ -198,7 +145,9 @@ def read(
         raise EgoposeError(f"auto_score is {auto_score}; expected 0 to 1")
     if part not in ("3d", "2d"):
         raise EgoposeError(f"part is {part!r}; expected '3d' or '2d'")
-    entries = _entries(read_json(path), path)
+    arrays = read_annotation_arrays(path)
+    if arrays.crowded:
+        note(f"{path}: {arrays.crowded} frames hold several people; the first was taken")
     if part == "3d":
-        return _read_3d(entries, path, kind, fps, min_views)
-    return _read_2d(entries, path, kind, fps, manual_only, auto_score)
+        return _read_3d(arrays, path, kind, fps, min_views)
+    return _read_2d(arrays, path, kind, fps, manual_only, auto_score)

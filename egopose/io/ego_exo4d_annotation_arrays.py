@@ -6,7 +6,8 @@ The joints are those of the file, by its own names; :mod:`egopose.io.ego_exo4d_a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,15 +80,18 @@ def _object(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _value(value: Any, where: str) -> float:
-    if value is None:
-        return float("nan")
-    if type(value) not in (int, float):
-        raise EgoposeError(f"{where}: is {shape_text(value)}; expected a number")
-    try:
-        return float(value)
-    except OverflowError:
-        raise EgoposeError(f"{where}: is a number too large to read") from None
+def _values(point: Mapping[str, Any], names: Sequence[str], where: str) -> list[float]:
+    """Members of a point as numbers; absent and null are NaN."""
+    out = []
+    for name in names:
+        value = point.get(name)
+        if value is not None and type(value) not in (int, float):
+            raise EgoposeError(f"{where}: {name} is {shape_text(value)}, so the point is not an array of numbers")
+        try:
+            out.append(float("nan") if value is None else float(value))
+        except OverflowError:
+            raise EgoposeError(f"{where}: {name} is a number too large to read") from None
+    return out
 
 
 def walk_annotation(document: Any, where: str) -> AnnotationArrays:
@@ -95,13 +99,15 @@ def walk_annotation(document: Any, where: str) -> AnnotationArrays:
     entries: dict[int, Mapping[str, Any]] = {}
     crowded = 0
     for key, value in _object(document, where).items():
-        frame = frame_number(key)
-        if frame is None:
+        if not re.fullmatch(r"[0-9]{1,12}", key):
             if key == "metadata":
                 continue
             raise EgoposeError(f"{where}: key {key!r}; expected frame numbers")
+        frame = int(key)
+        if frame in entries:
+            raise EgoposeError(f"{where}: frame {key} stands twice, as numbers with and without leading zeros")
         if not isinstance(value, list):
-            raise EgoposeError(f"{where}: frame {key} is {shape_text(value)}; expected a list with one annotation")
+            raise EgoposeError(f"{where}: frame {key}: is {shape_text(value)}; expected a list with one annotation")
         crowded += len(value) > 1
         entries[frame] = _object(value[0], f"{where}: frame {key}") if value else {}
     if not entries:
@@ -122,13 +128,13 @@ def walk_annotation(document: Any, where: str) -> AnnotationArrays:
     place = {joint: j for j, joint in enumerate(result.joints)}
     for t, joint, point in points:
         at = f"{where}: frame {frames[t]}, {joint}"
-        result.xyz[t, place[joint]] = [_value(point.get(axis), f"{at}.{axis}") for axis in "xyz"]
-        result.num_views[t, place[joint]] = _value(point.get("num_views_for_3d"), f"{at}.num_views_for_3d")
+        result.xyz[t, place[joint]] = _values(point, "xyz", at)
+        result.num_views[t, place[joint]] = _values(point, ("num_views_for_3d",), at)[0]
     row = {view: v for v, view in enumerate(result.views)}
     column = {joint: j for j, joint in enumerate(result.joints2d)}
     for t, view, joint, point in clicks:
         at = f"{where}: frame {frames[t]}, {view}, {joint}"
-        result.uv_px[row[view], t, column[joint]] = [_value(point.get(axis), f"{at}.{axis}") for axis in "xy"]
+        result.uv_px[row[view], t, column[joint]] = _values(point, "xy", at)
         result.placement[row[view], t, column[joint]] = PLACEMENTS.get(str(point.get("placement")), UNKNOWN)
     return result
 
