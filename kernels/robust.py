@@ -18,9 +18,9 @@ from .dlt import solve_sym3
 OK, TWO_VIEWS, LOW_ANGLE, NO_CONSENSUS, MISSING = 0, 1, 2, 3, 4
 GN_STEPS = 6
 RESELECTIONS = 3
-GN_DONE_PX2 = 1e-2
-"""Gauss-Newton ends after a step whose predicted drop of the squared error is below this. What such a step leaves
-undone is its square relative to the distance of the cameras in pixels: below 1e-4 px."""
+GN_DONE = 1e-7
+"""Gauss-Newton ends after a step whose square is below this times the squared depth (0.3 mm per metre). What such a
+step leaves undone is a share of it about the size of the residuals in radians: micrometres at 1 px of noise."""
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -52,6 +52,15 @@ def squared_error(rows, v, x, y, z):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
+def within(rows, v, x, y, z, limit2):
+    """Whether the squared residual of view v is below a limit, without a division."""
+    depth = rows[v, 8] * x + rows[v, 9] * y + rows[v, 10] * z + rows[v, 11]
+    eu = rows[v, 0] * x + rows[v, 1] * y + rows[v, 2] * z + rows[v, 3]
+    ev = rows[v, 4] * x + rows[v, 5] * y + rows[v, 6] * z + rows[v, 7]
+    return depth > 1e-9 and eu * eu + ev * ev <= limit2 * depth * depth
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def solve_linear(normal, use, m):
     """Linear solution from the normal equations of the views in use."""
     n0 = n1 = n2 = n3 = n4 = n5 = n6 = n7 = n8 = 0.0
@@ -74,6 +83,7 @@ def gauss_newton(rows, w, use, m, x, y, z, hessian):
     """Minimise the weighted squared residual over the views in use; the last normal matrix goes to ``hessian`` (6,)."""
     for _ in range(GN_STEPS):
         xx = xy = xz = yy = yz = zz = gx = gy = gz = 0.0
+        inverse = 0.0
         for v in range(m):
             if use[v]:
                 dx, dy, dz = rows[v, 8], rows[v, 9], rows[v, 10]
@@ -95,11 +105,11 @@ def gauss_newton(rows, w, use, m, x, y, z, hessian):
                 gy += q * (ay * eu + by * ev)
                 gz += q * (az * eu + bz * ev)
         sx, sy, sz = solve_sym3(xx, xy, xz, yy, yz, zz, gx, gy, gz)
-        drop = sx * gx + sy * gy + sz * gz
         x -= sx
         y -= sy
         z -= sz
-        if not drop > GN_DONE_PX2:
+        # the depth of the last view serves as the distance
+        if not (sx * sx + sy * sy + sz * sz) * inverse * inverse > GN_DONE:
             break
     hessian[0], hessian[1], hessian[2], hessian[3], hessian[4], hessian[5] = xx, xy, xz, yy, yz, zz
     return x, y, z
@@ -189,7 +199,7 @@ def best_pair(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, 
             normal[i, 3] + normal[j, 3], normal[i, 4] + normal[j, 4], normal[i, 5] + normal[j, 5],
             normal[i, 6] + normal[j, 6], normal[i, 7] + normal[j, 7], normal[i, 8] + normal[j, 8],
         )  # fmt: skip
-        if not (squared_error(rows, i, x, y, z) <= limit2 and squared_error(rows, j, x, y, z) <= limit2):
+        if not (within(rows, i, x, y, z, limit2) and within(rows, j, x, y, z, limit2)):
             continue
         if not wide_enough(centres, i, j, x, y, z, min_sin2):
             continue
@@ -228,7 +238,7 @@ def solve_point(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2
     x, y, z = solve_linear(normal, use, m)
     promising = True
     for v in range(m):
-        if not squared_error(rows, v, x, y, z) < 9.0 * limit2:
+        if not within(rows, v, x, y, z, 9.0 * limit2):
             promising = False
             break
     if promising:

@@ -21,18 +21,20 @@ from .robust import (
     disagreement,
     has_parallax,
     solve_point,
+    wide_enough,
 )
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def pinhole_rows(fx, fy, cx, cy, T, u, v, rows, k):
-    """Rows of one observation of a pinhole camera: the residual is the exact reprojection error."""
-    sx = cx - u
-    sy = cy - v
+def pinhole_rows(params, T_camera_world, c, u, v, rows, k):
+    """Rows of one observation of pinhole camera c: the residual is the exact reprojection error."""
+    fx, fy = params[c, 0], params[c, 1]
+    sx = params[c, 2] - u
+    sy = params[c, 3] - v
     for j in range(4):
-        d = T[2, j]
-        rows[k, j] = fx * T[0, j] + sx * d
-        rows[k, 4 + j] = fy * T[1, j] + sy * d
+        d = T_camera_world[c, 2, j]
+        rows[k, j] = fx * T_camera_world[c, 0, j] + sx * d
+        rows[k, 4 + j] = fy * T_camera_world[c, 1, j] + sy * d
         rows[k, 8 + j] = d
 
 
@@ -148,8 +150,7 @@ def robust_points(
         for s in range(m):
             c = view[s]
             if models[c] == PINHOLE:
-                p = params[c]
-                pinhole_rows(p[0], p[1], p[2], p[3], T_camera_world[c], uv[c, n, 0], uv[c, n, 1], rows, k)
+                pinhole_rows(params, T_camera_world, c, uv[c, n, 0], uv[c, n, 1], rows, k)
             elif not lens_rows(models[c], params[c], T_camera_world[c], uv[c, n, 0], uv[c, n, 1], rows, k):
                 continue
             w[k] = w[s]
@@ -215,27 +216,38 @@ def linear_status(T_camera_world, xy, weight, points, min_sin2, start, used, sta
     n_cameras, size = xy.shape[0], xy.shape[2]
     weighted = weight.shape[1] == size and size > 0
     centres = np.empty((n_cameras, 3))
-    use = np.empty(n_cameras, np.bool_)
+    count = np.zeros(size, np.int64)
     for c in range(n_cameras):
         T = T_camera_world[c]
         for j in range(3):
             centres[c, j] = -(T[0, j] * T[0, 3] + T[1, j] * T[1, 3] + T[2, j] * T[2, 3])
+        xs, ys, flags = xy[c, 0], xy[c, 1], used[c, start : start + size]
+        for i in range(size):
+            seen = (xs[i] == xs[i]) & (ys[i] == ys[i])
+            flags[i] = seen
+            count[i] += seen
+        if weighted:
+            for i in range(size):
+                if flags[i] and not weight[c, i] > 0.0:
+                    flags[i] = False
+                    count[i] -= 1
     for i in range(size):
         n = start + i
-        x, y, z = points[n, 0], points[n, 1], points[n, 2]
-        solved = x == x
-        count = 0
-        for c in range(n_cameras):
-            seen = solved and xy[c, 0, i] == xy[c, 0, i] and xy[c, 1, i] == xy[c, 1, i]
-            if weighted:
-                seen = seen and weight[c, i] > 0.0
-            use[c] = seen
-            used[c, n] = seen
-            if seen:
-                count += 1
-        if not solved:
+        if count[i] < 2 or not np.isfinite(points[n, 0]):
             status[n] = MISSING
-        elif not has_parallax(centres, use, n_cameras, x, y, z, min_sin2):
+            for c in range(n_cameras):
+                used[c, n] = False
+            continue
+        wide = False
+        for a in range(1, n_cameras):
+            for b in range(a):
+                if used[a, n] and used[b, n]:
+                    wide = wide_enough(centres, a, b, points[n, 0], points[n, 1], points[n, 2], min_sin2)
+                    if wide:
+                        break
+            if wide:
+                break
+        if not wide:
             status[n] = LOW_ANGLE
         else:
-            status[n] = TWO_VIEWS if count == 2 else OK
+            status[n] = TWO_VIEWS if count[i] == 2 else OK
