@@ -34,6 +34,9 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         steps: Optimiser steps.
         batch: Windows per step and process.
         window: Steps per window.
+        rendered_batch: Rendered windows per step.
+        rendered_window: Steps of a rendered window.
+        motion_every: In image stages, every how many steps one is on head motion alone.
         lr: Peak learning rate.
         encoder_lr: Factor of the learning rate for image encoders.
         warmup: Steps of linear warm-up; a cosine to zero follows.
@@ -46,6 +49,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         floor_drop: Chance that the floor's height is not told.
         image_drop: Chance that a window has no whole image.
         hand_drop: Chance that a hand crop is absent.
+        rendered_head_drop: Chance that a rendered window has no head poses.
         seed: Of weights, data and augmentation.
         threads: Torch threads.
         device: "cpu", "cuda" or "auto".
@@ -71,6 +75,9 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     steps: int = 3000
     batch: int = 32
     window: int = 64
+    rendered_batch: int = 8
+    rendered_window: int = 8
+    motion_every: int = 4
     lr: float = 1e-3
     encoder_lr: float = 1.0
     warmup: int = 200
@@ -83,6 +90,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     floor_drop: float = 0.1
     image_drop: float = 0.1
     hand_drop: float = 0.2
+    rendered_head_drop: float = 0.3
     seed: int = 0
     threads: int = 1
     device: str = "cpu"
@@ -92,11 +100,12 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch", "window", "threads", "eval_every", "save_every", "log_every"):
+        counts = ("steps", "batch", "window", "rendered_batch", "motion_every", "threads")
+        for key in (*counts, "eval_every", "save_every", "log_every"):
             if getattr(self, key) < 1:
                 raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected at least 1")
-        for key in ("head_drop", "imu_keep", "floor_drop", "image_drop", "hand_drop", "ema"):
+        for key in ("head_drop", "imu_keep", "floor_drop", "image_drop", "hand_drop", "ema", "rendered_head_drop"):
             if not 0 <= getattr(self, key) <= 1:
                 raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected a number from 0 to 1")
-        if self.lr <= 0 or self.clip <= 0 or self.window < 4:
-            raise EgoposeError("train: lr and clip must be positive and window at least 4")
+        if self.lr <= 0 or self.clip <= 0 or self.window < 4 or self.rendered_window < 2:
+            raise EgoposeError("train: lr and clip must be positive, window at least 4, rendered_window at least 2")

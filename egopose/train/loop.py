@@ -10,10 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from egopose.config import config_dict, config_hash
+from egopose.config import config_hash
 from egopose.errors import EgoposeError
 from egopose.files import atomic_path
 from egopose.model.device import pick_device
@@ -125,7 +126,7 @@ class Trainer:
         """Everything that the next step depends on."""
         return {
             "format": FORMAT,
-            "config": config_hash(self.config),
+            "config": settings_hash(self.config),
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
@@ -155,9 +156,9 @@ class Trainer:
             found = (state["format"], state["config"])
         except Exception as error:
             raise EgoposeError(f"{path}: cannot be read as a checkpoint ({error}); remove it to start anew") from error
-        if found != (FORMAT, config_hash(self.config)):
+        if found != (FORMAT, settings_hash(self.config)):
             raise EgoposeError(
-                f"{path}: was written with other settings (hash {found[1]}, now {config_hash(self.config)}); "
+                f"{path}: was written with other settings (hash {found[1]}, now {settings_hash(self.config)}); "
                 "train into another folder or restore the settings"
             )
         self.model.load_state_dict(state["model"])
@@ -255,7 +256,7 @@ class Trainer:
             self.averaged(),
             notes={
                 "stage": self.config.stage, "steps": self.step, "seconds": round(self.seconds, 1),
-                "settings": config_hash(self.config), "scores": scores,
+                "settings": settings_hash(self.config), "scores": scores,
             },
         )  # fmt: skip
 
@@ -269,6 +270,8 @@ def _float(value: Any) -> Any:
     return value
 
 
-def settings(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain values."""
-    return config_dict(config)
+def settings_hash(config: TrainConfig) -> str:
+    """Hash of all settings that the weights depend on."""
+    neutral = TrainConfig()
+    names = ("out", "eval_every", "save_every", "log_every", "tensorboard")
+    return config_hash(msgspec.structs.replace(config, **{name: getattr(neutral, name) for name in names}))

@@ -1,0 +1,227 @@
+"""Windows of rendered clips: fitted images, hand crops around where the hands are, labels of all heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose import rigid
+from egopose.camera import Camera
+from egopose.errors import EgoposeError
+from egopose.model.clock import FULL
+from egopose.model.imu import IMU_FEATURES
+from egopose.model.network import HEAT_CHANNELS
+from egopose.model.rays import HAND_RADIUS_M
+from egopose.model.track import DISTANCE_UNIT_M, FrameReader, cut_crops
+from egopose.skeleton import BODY17, HAND21
+from egopose.train.batch import Batch, motion_window, stack, target_arrays
+from egopose.train.config import TrainConfig
+from egopose.train.windows import foot_contact
+
+Array = NDArray[np.float64]
+
+VISIBLE_SHARE = 0.3
+"""A hand counts as shown when this share of its joints is seen."""
+
+HEAT_SPREAD = 0.7
+"""Width of the hand finder's target, cells."""
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedClip:
+    """Consecutive images with their camera, head poses and labels.
+
+    Attributes:
+        name: Clip name.
+        subject: Whose motion it is; splits are by subject.
+        camera: The lens.
+        times_s: (T,) seconds.
+        T_world_camera: (T, 4, 4), floor at z = 0.
+        images: (T, H, W, 3) uint8 RGB, may be a memory map.
+        joints: (T, 59, 3) world metres, NaN without label.
+        visible: (T, 59) 1 seen, 0 not, -1 unknown.
+    """
+
+    name: str
+    subject: str
+    camera: Camera
+    times_s: Array
+    T_world_camera: Array
+    images: NDArray[np.uint8]
+    joints: Array
+    visible: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return self.times_s.size
+
+
+def hand_centres(joints_camera: Array) -> Array:
+    """Mean of each hand's 21 joints, (..., 2, 3), of (..., 59, 3)."""
+    hands = joints_camera[..., BODY17.n_joints :, :]
+    return hands.reshape(*hands.shape[:-2], 2, HAND21.n_joints, 3).mean(axis=-2)
+
+
+def hands_shown(visible: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Which hands (..., 2) are shown, from joint visibility (..., 59)."""
+    hands = visible[..., BODY17.n_joints :]
+    hands = hands.reshape(*hands.shape[:-1], 2, HAND21.n_joints)
+    return (hands == 1).mean(axis=-1) >= VISIBLE_SHARE
+
+
+def heat_target(reader: FrameReader, centres: Array, shown: NDArray[np.bool_], side: int) -> NDArray[np.float32]:
+    """Target of the hand finder (2, HEAT_CHANNELS, side, side) for hand centres (2, 3) in camera axes."""
+    out = np.zeros((2, HEAT_CHANNELS, side, side), dtype=np.float32)
+    grid = np.arange(side)
+    for i in range(2):
+        if not shown[i]:
+            continue
+        uv = reader.fit.to_square(reader.camera.project(centres[i : i + 1], frame="camera"))[0]
+        x, y = (uv + 0.5) * side / reader.fit.side - 0.5
+        column, row = round(float(x)), round(float(y))
+        if not (np.isfinite(uv).all() and 0 <= column < side and 0 <= row < side):
+            continue
+        far = (grid[None, :] - column) ** 2 + (grid[:, None] - row) ** 2
+        out[i, 0] = np.exp(-far / (2 * HEAT_SPREAD**2))
+        out[i, 1], out[i, 2] = x - column, y - row
+        out[i, 3] = np.log(max(float(np.linalg.norm(centres[i])), 0.05) / DISTANCE_UNIT_M)
+    return out
+
+
+class RenderedSource:
+    """Batches of rendered windows; batch ``step`` depends on the seed, the step and the process alone."""
+
+    def __init__(self, clips: Sequence[RenderedClip], config: TrainConfig, *, rank: int = 0) -> None:
+        """Keep the clips.
+
+        Raises:
+            EgoposeError: There are none of at least two steps.
+        """
+        self.clips = [clip for clip in clips if len(clip) >= 2]
+        if not self.clips:
+            raise EgoposeError("training: no rendered clip of at least two steps; set rendered: to folders of them")
+        self.config, self.rank = config, rank
+        self.readers = [FrameReader(clip.camera, config.model) for clip in self.clips]
+        size = np.array([len(clip) for clip in self.clips], dtype=float)
+        self.weights = size / size.sum()
+        fine = 16 if config.model.encoder == "mobile" else config.model.vit_patch
+        self.heat_side = config.model.image_px // fine
+
+    def batch(self, step: int) -> Batch:
+        """The windows of a training step."""
+        rng = np.random.default_rng((self.config.seed, 3, self.rank, step))
+        picked = rng.choice(len(self.clips), size=self.config.rendered_batch, p=self.weights)
+        return stack([self.window(int(i), rng) for i in picked])
+
+    def window(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """One random window of a clip."""
+        config, clip, reader = self.config, self.clips[index], self.readers[index]
+        length = config.rendered_window
+        stride = int(rng.integers(1, 4)) if len(clip) > 3 * length else 1
+        start = int(rng.integers(0, max(1, len(clip) - stride * (length - 1))))
+        pick = np.arange(start, min(len(clip), start + stride * length), stride)[:length]
+        # features come from all poses of the clip up to and around the window, as at prediction
+        past = np.arange(start % stride, start, stride)
+        later = np.arange(pick[-1] + stride, len(clip), stride)
+        around = np.concatenate([past, pick, later])
+        seen = clip.T_world_camera[around].copy()
+        if rng.random() < config.rendered_head_drop:
+            seen[:] = np.nan
+        kind = rng.random()
+        out = motion_window(
+            clip.times_s[around], seen, slice(past.size, past.size + pick.size), length,
+            lookahead=0 if kind < 0.5 else FULL, floor_known=rng.random() >= config.floor_drop, model=config.model,
+        )  # fmt: skip
+        T, joints, visible = clip.T_world_camera[pick], clip.joints[pick], clip.visible[pick]
+        ankles = [BODY17.index(f"{s}_ankle") for s in ("left", "right")]
+        feet = np.stack([foot_contact(clip.times_s[pick], joints[:, a], None) for a in ankles], axis=-1)
+        out.update(target_arrays(T, joints, feet, length, visible))
+        out["imu"] = np.zeros((length, IMU_FEATURES), dtype=np.float32)
+        out["imu_known"] = np.zeros(length, dtype=bool)
+        out.update(self._pixels(clip, reader, pick, T, joints, visible, length, rng))
+        return out
+
+    def _pixels(
+        self, clip: RenderedClip, reader: FrameReader, pick: NDArray[np.int64], T: Array, joints: Array,
+        visible: NDArray[np.int8], length: int, rng: np.random.Generator,
+    ) -> dict[str, NDArray[Any]]:  # fmt: skip
+        config, model = self.config, self.config.model
+        camera_joints = rigid.transform_points(rigid.invert(T), joints)
+        centres, shown = hand_centres(camera_joints), hands_shown(visible)
+        look = rng.random() >= config.image_drop
+        change = _photometric(rng)
+        # the tracker errs alike in neighbouring frames: one offset per hand and window, plus a little of each frame
+        drift = 0.02 * rng.standard_normal((2, 3))
+        rows: dict[str, list[Any]] = {}
+        for k in range(length):
+            i = min(k, pick.size - 1)
+            frame = change(np.asarray(clip.images[pick[i]]))
+            places: list[Array | None] = []
+            told = np.full(2, -1, dtype=np.int8)
+            for h in range(2):
+                place = self._place(centres[i, h] + drift[h], shown[i, h], rng, reader)
+                places.append(place)
+                if place is not None:
+                    aim = np.linalg.norm(place / np.linalg.norm(place) - centres[i, h] / np.linalg.norm(centres[i, h]))
+                    near = aim * np.linalg.norm(centres[i, h]) < HAND_RADIUS_M
+                    told[h] = int(bool(shown[i, h]) and near)
+            images, crops = cut_crops(frame, clip.camera, places, model.hand_px, reader.hand_cells)
+            row = {
+                "image": reader.fit.image(frame), "image_rays": reader.rays, "image_known": np.bool_(look),
+                "hands": images, "hand_rays": crops.hand_rays, "hand_known": crops.hand_known,
+                "hand_axes": crops.hand_axes, "hand_focal": crops.hand_focal, "hand_distance": crops.hand_distance,
+                "crop": told, "heat": heat_target(reader, centres[i], shown[i], self.heat_side),
+                "heat_known": np.full(2, look and k < pick.size),
+            }  # fmt: skip
+            for name, value in row.items():
+                rows.setdefault(name, []).append(value)
+        return {name: np.stack(values) for name, values in rows.items()}
+
+    def _place(self, centre: Array, shown: bool, rng: np.random.Generator, reader: FrameReader) -> Array | None:
+        """Where a crop is aimed: near the hand, now and then elsewhere, or nowhere."""
+        config = self.config
+        if not np.isfinite(centre).all() or rng.random() < config.hand_drop:
+            return None
+        if not shown or rng.random() < 0.05:
+            # a wrong guess teaches what a crop without a hand looks like
+            if rng.random() < 0.7:
+                return None
+            side = reader.camera.size
+            ray = reader.camera.unproject(np.array([[rng.uniform(0, side[0] - 1), rng.uniform(0, side[1] - 1)]]))[0]
+            return ray * rng.uniform(0.25, 0.7) if np.isfinite(ray).all() else None
+        place = (centre + 0.01 * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
+        uv = reader.camera.project(place[None], frame="camera")
+        return place if bool(reader.camera.in_image(uv)[0]) else None
+
+
+def _photometric(rng: np.random.Generator) -> Any:
+    """One change of exposure, contrast, colour and noise for a whole window."""
+    gain = np.exp(0.2 * rng.standard_normal()) * np.exp(0.05 * rng.standard_normal(3))
+    shift = 12 * rng.standard_normal()
+    noise = 4 * rng.random() if rng.random() < 0.5 else 0.0
+    seed = int(rng.integers(2**31))
+
+    def change(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        out = image.astype(np.float32) * gain.astype(np.float32) + np.float32(shift)
+        if noise:
+            out += np.float32(noise) * np.random.default_rng(seed).standard_normal(out.shape, dtype=np.float32)
+        return np.clip(out, 0, 255).astype(np.uint8)
+
+    return change
+
+
+class MixedSource:
+    """Rendered windows with every n-th step on head motion alone, so that the one does not unlearn the other."""
+
+    def __init__(self, rendered: RenderedSource, motion: Any | None, every: int) -> None:
+        """Keep both; ``motion`` None leaves rendered windows only."""
+        self.rendered, self.motion, self.every = rendered, motion, every
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a training step."""
+        if self.motion is not None and step % self.every == 0:
+            return self.motion.batch(step)
+        return self.rendered.batch(step)

@@ -1,0 +1,119 @@
+"""A run from its settings: data, source, start values, held-out scores, distributed processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from egopose.errors import EgoposeError
+from egopose.model.network import EgoPoseNet
+from egopose.train.config import TrainConfig
+from egopose.train.loop import Ema, Trainer
+from egopose.train.motion import MotionSource
+from egopose.train.prior import set_priors
+from egopose.train.windows import MotionClip, load_motion
+
+PRIOR_BATCHES = 20
+PRIOR_STEP = 10**6
+"""Batches of steps beyond any run give the start values."""
+
+
+@contextlib.contextmanager
+def process_group(device: str) -> Iterator[int]:
+    """Join the other processes when started by torchrun; gives this process's rank."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield 0
+        return
+    backend = "nccl" if device != "cpu" and torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend)
+    try:
+        yield torch.distributed.get_rank()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def motion_clips(paths: tuple[str, ...]) -> list[MotionClip]:
+    """All clips of some files."""
+    return [clip for path in paths for clip in load_motion(path)]
+
+
+def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
+    """Data, source, network and evaluation of a stage.
+
+    Raises:
+        EgoposeError: Data are missing, or a held-out subject is trained on.
+    """
+    from egopose.train.evaluate import check_subjects, held_out_scores
+
+    motion = motion_clips(config.motion)
+    held_out = motion_clips(config.held_out_motion)
+    check_subjects(motion, held_out)
+    motion_source = MotionSource(motion, config, rank=rank) if motion else None
+    source: Any = motion_source
+    if config.stage == "motion":
+        if motion_source is None:
+            raise EgoposeError("stage 'motion' needs motion: a list of npz files of head poses and joints")
+
+        def evaluate(model: EgoPoseNet) -> dict[str, float]:
+            return held_out_scores(model, held_out)
+    else:
+        from egopose.train.rendered import MixedSource, RenderedSource
+        from egopose.train.rendered_files import load_rendered
+        from egopose.train.rendered_scores import rendered_scores
+
+        clips = [clip for folder in config.rendered for clip in load_rendered(folder)]
+        held = [clip for folder in config.held_out_rendered for clip in load_rendered(folder)]
+        both = {c.subject for c in clips} & {c.subject for c in held}
+        if both:
+            raise EgoposeError(f"held-out rendered clips show {', '.join(sorted(both))}, who are trained on")
+        source = MixedSource(RenderedSource(clips, config, rank=rank), motion_source, config.motion_every)
+
+        def evaluate(model: EgoPoseNet) -> dict[str, float]:
+            scores = rendered_scores(model, held)
+            if held_out:
+                body = held_out_scores(model, held_out)
+                scores.update({f"motion_{k}": v for k, v in body.items()})
+            return scores
+
+    has_held_out = bool(held_out) if config.stage == "motion" else bool(config.held_out_rendered)
+    trainer = Trainer(config, source, evaluate=evaluate if has_held_out else None)
+    if motion_source is not None and not config.init:
+        set_priors(trainer.model, (motion_source.batch(PRIOR_STEP + i) for i in range(PRIOR_BATCHES)))
+        trainer.ema = Ema(trainer.model, config.ema)
+    return trainer
+
+
+def run_training(
+    config: TrainConfig, *, resume: bool = True, until: int | None = None, max_seconds: float | None = None
+) -> dict[str, Any]:
+    """Train a stage, alone or as one of torchrun's processes.
+
+    Args:
+        config: Settings.
+        resume: Continue from the checkpoint in the output folder when there is one.
+        until: Stop after this step.
+        max_seconds: Stop after this much time; a checkpoint is written.
+
+    Returns:
+        ``step``, ``steps``, ``seconds`` and ``best`` so far, and where the files are.
+
+    Raises:
+        EgoposeError: Settings, data or checkpoint are not usable, or the loss diverges.
+    """
+    with process_group(config.device) as rank:
+        trainer = build_trainer(config, rank=rank)
+        resumed = trainer.resume() if resume else False
+        trainer.run(until=until, max_seconds=max_seconds)
+        return {
+            "step": trainer.step,
+            "steps": config.steps,
+            "seconds": round(trainer.seconds, 1),
+            "best": trainer.best,
+            "resumed": resumed,
+            "out": str(trainer.out),
+        }
