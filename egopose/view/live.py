@@ -85,7 +85,7 @@ class LiveScene:
             bones = np.array([(a, b) for a, b in pose.skeleton.bones if known[a] and known[b]], dtype=np.int64)
             if bones.size:
                 handles.append(
-                    scene.add_line_segments(f"/{name}/bones", xyz[bones], colours[bones], line_width=3.0)
+                    scene.add_line_segments(f"/{name}/bones", xyz[bones], colours[bones], thickness=0.008)
                 )  # fmt: skip
             if sigma is not None and not reference:
                 handles += self._error_bars(name, xyz, sigma[frame], colours)
