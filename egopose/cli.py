@@ -6,6 +6,7 @@ import importlib
 import logging
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -79,6 +80,10 @@ def _on_terminate(signum: int, frame: object) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
 def run_verb(target: str, prog: str, arguments: list[str]) -> int:
     """Import and run one verb; returns the exit status."""
     import tyro
@@ -99,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(found, int):
         return found
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    logging.captureWarnings(True)
+    warnings.showwarning = _show_warning
     previous = signal.signal(signal.SIGTERM, _on_terminate)
     try:
         return run_verb(*found)

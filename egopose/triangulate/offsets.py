@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 
 _SAMPLES = 6000
 _ROUNDS = 4
+_LEAST_GAIN = 0.01
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,10 @@ def find_offsets(
             if np.abs(shifts - old).max() < 0.02:
                 break
         shifts = np.where(reliable, shifts, 0.0)
-        shifts[np.abs(shifts) < 0.05] = 0.0
+        for v in range(V):
+            # small gains come from interpolation and calibration as easily as from time
+            if shifts[v] and cost(_with(shifts, v, 0.0)) < (1 + _LEAST_GAIN) * cost(shifts):
+                shifts[v] = 0.0
     return TimeOffsets(
         observations.views, tuple(float(s) for s in shifts), observations.views[reference],
         float(np.sqrt(before)), float(np.sqrt(cost(shifts))), tuple(bool(r) for r in reliable),

@@ -1,0 +1,184 @@
+"""``egopose triangulate``: calibrated exo cameras in, 3D joints with error bars out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from egopose.commands.output import Progress, emit, plain, progress_bar
+from egopose.config import load_config
+from egopose.errors import EgoposeError, EgoposeWarning
+from egopose.observations import Observations2D
+from egopose.rig import Rig
+from egopose.triangulate import Take, TriangulateConfig, build_report, triangulate_take
+from egopose.triangulate.take import Stage
+
+
+def load_rig(path: Path) -> Rig:
+    """A calibration of any known format.
+
+    Raises:
+        EgoposeError: Unreadable, or not a calibration.
+    """
+    from egopose.io import load
+
+    found = load(path)
+    if not isinstance(found, Rig):
+        raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected calibrated cameras")
+    return found
+
+
+def load_observations(
+    path: Path, *, detector: str = "blazepose", model: Path | None = None, progress: Progress | None = None
+) -> Observations2D:
+    """2D joints from a file or folder of any known format, or from a folder of videos.
+
+    Raises:
+        EgoposeError: Unreadable, or neither.
+    """
+    from egopose.detect.run import VIDEO_SUFFIXES, detect_videos, list_videos
+    from egopose.io import load
+
+    if path.is_dir() and any(item.suffix.lower() in VIDEO_SUFFIXES for item in path.iterdir()):
+        options = {} if model is None else {"model": str(model)}
+        return detect_videos(list_videos(path), detector, options, progress=progress)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        raise EgoposeError(f"{path}: one video is one view; give the folder with a video per camera")
+    found = load(path)
+    if not isinstance(found, Observations2D):
+        raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected 2D joints of several views, or videos")
+    return found
+
+
+def run_triangulate(
+    rig: Rig,
+    observations: Observations2D,
+    config: TriangulateConfig | None = None,
+    progress: Progress | None = None,
+    *,
+    stages: Sequence[Stage] | None = None,
+) -> tuple[Take, dict[str, Any]]:
+    """Triangulate a take whose views may be spelled differently from the cameras.
+
+    Returns:
+        The take and its report, what the stages found included.
+
+    Raises:
+        EgoposeError: The two do not belong together.
+    """
+    from egopose.io.checks import align_views
+
+    aligned = align_views(rig, observations, drop=True)
+    with warnings.catch_warnings():
+        # the take keeps these as notes, which are printed with the result
+        warnings.simplefilter("ignore", EgoposeWarning)
+        take = triangulate_take(rig, aligned, config, progress, stages=stages)
+    notes = [*take.observations.provenance.get("notes", []), *take.notes]
+    return take, {**build_report(take), "notes": notes, "found": plain(take.found)}
+
+
+def summary(report: dict[str, Any], out: Path) -> str:
+    """The report for a terminal."""
+    whole, threshold = report["summary"], report["threshold"]
+    status = ", ".join(f"{name} {100 * share:.1f} %" for name, share in report["status"].items())
+    used = whole["residual_used_px"]["median"]
+    sigma = (whole["sigma_mm"] or {}).get("median")
+    lines = [
+        f"{whole['frames']} frames x {whole['joints']} joints from {whole['views']} views -> {out}",
+        f"threshold {_number(threshold['threshold_px'])} px ({threshold['source']}), "
+        f"noise {_number(threshold['sigma_px'])} px, median residual {_number(used)} px",
+        f"joints: {status}",
+        f"median error bar {_number(sigma)} mm; bone lengths vary by {_number(whole['bone_variation_percent'])} %",
+        "",
+        f"{'camera':<14}{'used':>8}{'residual px':>13}{'bias u':>9}{'bias v':>9}",
+    ]
+    for row in report["cameras"]:
+        share = row["used_share_of_seen"]
+        lines.append(
+            f"{row['name']:<14}{'-' if share is None else f'{100 * share:.1f} %':>8}"
+            f"{_number(row['residual_all_px']['median']):>13}{_number(row['bias_u_px']):>9}{_number(row['bias_v_px']):>9}"
+        )
+    return "\n".join([*lines, *[f"note: {note}" for note in report["notes"]]])
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def triangulate(
+    rig: tyro.conf.Positional[Path],
+    keypoints: tyro.conf.Positional[Path],
+    /,
+    *,
+    out: Path,
+    config: str | None = None,
+    raw: bool = False,
+    threshold: str = "auto",
+    refine_cameras: bool = False,
+    protocol: str = "egopose",
+    detector: str = "blazepose",
+    model: Path | None = None,
+    undistorted: bool = False,
+    fps: float | None = None,
+    report: Path | None = None,
+    json: bool = False,
+) -> None:
+    """Triangulate 2D joints of calibrated cameras, or the cameras' videos, into 3D joints with error bars.
+
+    Args:
+        rig: Calibration of the cameras, any known format.
+        keypoints: 2D joints of any known format, or a folder with one video per camera.
+        out: Result, format by suffix (.npz, .parquet, .csv, .trc, .c3d, .json for the official automatic layout).
+        config: YAML file or preset with further settings.
+        raw: Solve each frame on its own: no time offsets, sides, hand votes or smoothing.
+        threshold: Largest residual of an agreeing view in pixels, or auto.
+        refine_cameras: Refine the cameras' poses from the keypoints first.
+        protocol: egopose, or ego-exo4d for the rules of the official automatic annotation.
+        detector: 2D backend for videos: blazepose, onnx, or a plug-in.
+        model: Model file for the onnx backend.
+        undistorted: The 2D joints belong to undistorted images.
+        fps: Frame rate when the 2D joints carry none.
+        report: Also write a report: an .html page with a .json beside it.
+        json: Print the report as one JSON object.
+    """
+    from egopose.io import save
+
+    settings: dict[str, Any] = {}
+    if raw:
+        settings["raw"] = True
+    if refine_cameras:
+        settings["refine_cameras"] = True
+    if threshold != "auto":
+        try:
+            settings["threshold_px"] = float(threshold)
+        except ValueError:
+            raise EgoposeError(f"--threshold is {threshold!r}; expected a number of pixels or auto") from None
+    options = load_config(TriangulateConfig, config, **settings)
+    cameras = load_rig(rig)
+    with progress_bar("triangulate") as progress:
+        observations = load_observations(keypoints, detector=detector, model=model, progress=progress)
+        if undistorted:
+            observations = observations.replace(undistorted=True)
+        if fps is not None:
+            observations = observations.replace(fps=fps)
+        if protocol == "ego-exo4d":
+            from egopose.triangulate.official import triangulate_official
+
+            stages: Sequence[Stage] | None = (triangulate_official,)
+        elif protocol == "egopose":
+            stages = None
+        else:
+            raise EgoposeError(f"no protocol is named {protocol!r}; there are: egopose, ego-exo4d")
+        take, numbers = run_triangulate(cameras, observations, options, progress, stages=stages)
+    assert take.pose is not None
+    save(take.pose, out)
+    if report is not None:
+        from egopose.view.triangulation_report import write_triangulation_report
+
+        page = report.with_suffix(".html")
+        write_triangulation_report(numbers, page, page.with_suffix(".json"))
+    emit({"out": str(out), **numbers}, summary(numbers, out), json)
