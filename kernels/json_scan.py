@@ -266,7 +266,7 @@ def _scan_value(data, pos, end, words, values, nodes, slow, state, row, stack):
             # a key stands twice
             return UNUSUAL, pos
         nodes[node, SEEN] = stamp
-        if before >= 0:
+        if before >= 0 and guess != node:
             nodes[before, NEXT] = node
         if not inside_list:
             pos = _space(data, pos + nodes[node, LENGTH] + 1, end)
