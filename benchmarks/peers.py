@@ -1,4 +1,4 @@
-"""Other triangulators on the same arrays: each takes cameras and pixels and gives points (N, 3), NaN where it gives none.
+"""Other triangulators on the same arrays: cameras and pixels in, points (N, 3) out, NaN where one gives none.
 
 The cameras are pinholes, so that every tool solves the same problem. Peers that bring heavy packages run in an
 interpreter of their own: this file called with ``--serve NAME INPUT.npz OUTPUT.npz`` is that side.
@@ -133,9 +133,9 @@ def serve(name: str, source: str, target: str) -> None:
     data = np.load(source)
     function = SERVED[name]
     function(data["K"], data["T"], data["uv"][:, :3])
-    start = time.perf_counter()
+    start = time.process_time()
     points = function(data["K"], data["T"], data["uv"])
-    np.savez(target, points=points, seconds=time.perf_counter() - start)
+    np.savez(target, points=points, seconds=time.process_time() - start)
 
 
 def run_served(

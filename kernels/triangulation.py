@@ -79,6 +79,16 @@ def lens_rows(model, params, T, u, v, rows, k):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
+def no_point(n, points, covariance, error_px):
+    """NaN for a point that is not known."""
+    error_px[n] = np.nan
+    for i in range(3):
+        points[n, i] = np.nan
+        for j in range(3):
+            covariance[n, i, j] = np.nan
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
 def robust_points(
     models, params, T_camera_world, uv, weight, threshold_px, sigma_px, min_sin2, max_pairs, start, stop,
     points, covariance, used, error_px, status, residual_px,
@@ -159,18 +169,15 @@ def robust_points(
             add_normal(rows, k, w[k], normal)
             k += 1
         m = k
-        points[n, 0] = points[n, 1] = points[n, 2] = np.nan
-        error_px[n] = np.nan
-        for i in range(3):
-            for j in range(3):
-                covariance[n, i, j] = np.nan
         if m < 2:
+            no_point(n, points, covariance, error_px)
             status[n] = MISSING
             continue
         x, y, z, count = solve_point(
             rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, use, refined, hessian
         )
         if count < 2:
+            no_point(n, points, covariance, error_px)
             status[n] = NO_CONSENSUS
             continue
         total = 0.0

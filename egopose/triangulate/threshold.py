@@ -22,7 +22,7 @@ RAYLEIGH_MEDIAN = 1.1774100225154747
 NORMAL_MEDIAN = 0.6744897501960817
 """Median absolute value of a normal deviate of unit variance."""
 ROUNDS = 8
-SAMPLE = 4000
+SAMPLE = 2500
 FLOOR_PX = 0.5
 TAIL = 2.0
 """Largest ratio of the root mean square to the median that widens the threshold."""
