@@ -68,6 +68,26 @@ def json_annotation(path: Path) -> np.ndarray:
     return xyz
 
 
+def json_annotation_2d(path: Path, cameras: int) -> tuple[np.ndarray, np.ndarray]:
+    """The baseline for annotations with 2D: what the scanner returns."""
+    with open(path) as stream:
+        document = json.load(stream)
+    frames = sorted(int(key) for key in document)
+    xyz = np.full((len(frames), 17, 3), np.nan)
+    uv = np.full((cameras, len(frames), 17, 2), np.nan)
+    placement = np.zeros(uv.shape[:3], dtype=np.uint8)
+    for t, frame in enumerate(frames):
+        entry = document[str(frame)][0]
+        for name, point in entry["annotation3D"].items():
+            xyz[t, NAMES.index(name)] = point["x"], point["y"], point["z"]
+        for c in range(cameras):
+            for name, point in entry["annotation2D"].get(f"cam{c + 1:02}", {}).items():
+                j = NAMES.index(name)
+                uv[c, t, j] = point["x"], point["y"]
+                placement[c, t, j] = 1 if point["placement"] == "manual" else 2
+    return xyz, uv
+
+
 def json_body(path: Path) -> dict[str, np.ndarray]:
     """The baseline for submissions."""
     with open(path) as stream:
@@ -130,7 +150,9 @@ def main() -> None:
             assert np.array_equal(got.xyz[:, order], json_annotation(path), equal_nan=True)
             read_annotation_arrays(path, cache=True)
             jobs: dict[str, Callable[[], Any]] = {
-                "json_numpy": lambda path=path: json_annotation(path),  # type: ignore[misc]
+                "json_numpy": lambda path=path, n=cameras: (  # type: ignore[misc]
+                    json_annotation_2d(path, n) if n else json_annotation(path)
+                ),
                 "scanner": lambda path=path: read_annotation_arrays(path, scanner=True, cache=False),  # type: ignore[misc]
                 "columns": lambda path=path: read_annotation_arrays(path, cache=True),  # type: ignore[misc]
             }

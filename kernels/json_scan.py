@@ -349,39 +349,3 @@ def scan_rows(data, pos, end, words, values, spans, nodes, slow, state):
         if data[pos] != 44:
             return UNUSUAL, pos
         pos = _space(data, pos + 1, end)
-
-
-@njit(cache=True, error_model="numpy", nogil=True)
-def gather_numbers(words, values, rows, columns, out, misfits):
-    """Some cells as numbers, everything else NaN, and how many cells of each row are neither numbers nor missing.
-
-    Args:
-        words: (R, C) uint64 cells.
-        values: The same memory as float64.
-        rows: (N,) int64 rows to take.
-        columns: (K,) int64 columns, -1 = a path that no row has.
-        out: (N, K) float64, written; one bit pattern for every NaN.
-        misfits: (N, 2) int64, written: cells that are absent or null, cells that are anything else but numbers.
-    """
-    boxed = np.uint64(BOXED)
-    shift = np.uint64(50)
-    for i in range(rows.size):
-        row = rows[i]
-        absent = 0
-        other = 0
-        for k in range(columns.size):
-            column = columns[k]
-            value = np.nan
-            if column < 0:
-                absent += 1
-            else:
-                word = words[row, column]
-                if word >> shift != boxed:
-                    value = values[row, column]
-                elif word == _ABSENT or word == _NULL:  # noqa: SIM109
-                    absent += 1
-                else:
-                    other += 1
-            out[i, k] = value
-        misfits[i, 0] = absent
-        misfits[i, 1] = other

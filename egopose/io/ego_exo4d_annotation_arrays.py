@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from egopose.errors import EgoposeError
 from egopose.io.columnar_cache import Columns, cached, pack_text, unpack_text
 from egopose.io.ego_exo4d_files import read_with
-from egopose.io.ego_exo4d_values import frame_number, shape_text
+from egopose.io.ego_exo4d_values import MAX_FRAME, shape_text
 from egopose.io.json_table import Key, Scanner, Table, Unusual
 
 Floats = NDArray[np.float64]
@@ -54,10 +54,12 @@ class AnnotationArrays:
     crowded: int = 0
 
 
-def _blank(frames: list[int], joints: set[str], views: set[str], joints2d: set[str], crowded: int) -> AnnotationArrays:
-    n, v, k = len(frames), len(views), len(joints2d)
+def _blank(
+    frames: NDArray[np.int64], joints: set[str], views: set[str], joints2d: set[str], crowded: int
+) -> AnnotationArrays:
+    n, v, k = frames.size, len(views), len(joints2d)
     return AnnotationArrays(
-        frames=np.array(frames, dtype=np.int64),
+        frames=frames,
         joints=tuple(sorted(joints)),
         xyz=np.full((n, len(joints), 3), np.nan),
         num_views=np.full((n, len(joints)), np.nan),
@@ -123,7 +125,7 @@ def walk_annotation(document: Any, where: str) -> AnnotationArrays:
             for joint, point in _object(seen, f"{at}: {view}").items():
                 clicks.append((t, view, joint, _object(point, f"{at}: {view}, {joint}")))
     result = _blank(
-        frames, {p[1] for p in points}, {c[1] for c in clicks}, {c[2] for c in clicks}, crowded
+        np.array(frames, dtype=np.int64), {p[1] for p in points}, {c[1] for c in clicks}, {c[2] for c in clicks}, crowded
     )  # fmt: skip
     place = {joint: j for j, joint in enumerate(result.joints)}
     for t, joint, point in points:
@@ -149,16 +151,15 @@ def scan_annotation(scanner: Scanner, where: str) -> AnnotationArrays:
     scanner.rows(0)
     scanner.finish()
     table = scanner.table()
-    numbers = [frame_number(key) for key in table.keys]
-    rows = np.array([i for i, number in enumerate(numbers) if number is not None], dtype=np.int64)
-    if not rows.size or any(n is None and key != "metadata" for n, key in zip(numbers, table.keys)):
-        raise Unusual(0)
-    frames = np.array([numbers[i] for i in rows], dtype=np.int64)
-    if np.unique(frames).size != frames.size or len(set(table.keys)) != len(table.keys):
+    numbers = table.numbers_of_keys(MAX_FRAME)
+    rows = np.flatnonzero(numbers >= 0)
+    others = [table.key(int(row)) for row in np.flatnonzero(numbers < 0)]
+    frames = numbers[rows]
+    if not rows.size or others not in ([], ["metadata"]) or np.unique(frames).size != frames.size:
         raise Unusual(0)
     rows = rows[np.argsort(frames)]
     absent, null = np.uint64(kernel.ABSENT), np.uint64(kernel.NULL)
-    if rows.size != len(table.keys):
+    if rows.size != len(table):
         # paths that only the metadata has are no joints
         used = (table.words[rows] != absent).any(0)
         table.columns = {path: column for path, column in table.columns.items() if used[column]}
@@ -185,14 +186,14 @@ def scan_annotation(scanner: Scanner, where: str) -> AnnotationArrays:
 
     head: tuple[Key, ...] = (0, "annotation3D")
     head2: tuple[Key, ...] = (0, "annotation2D")
-    result = _blank(sorted(int(f) for f in frames), paths.joints, paths.views, paths.joints2d, int(crowded.sum()))
+    result = _blank(np.sort(frames), paths.joints, paths.views, paths.joints2d, int(crowded.sum()))
     if result.joints:
         result.xyz[:] = block([(*head, j, a) for j in result.joints for a in "xyz"]).reshape(rows.size, -1, 3)
         result.num_views[:] = block([(*head, j, "num_views_for_3d") for j in result.joints])
     for v, view in enumerate(result.views):
         leaves = [(*head2, view, j) for j in result.joints2d]
         result.uv_px[v] = block([(*leaf, a) for leaf in leaves for a in "xy"]).reshape(rows.size, -1, 2)
-        result.placement[v] = _placements(scanner, table.cells([(*leaf, "placement") for leaf in leaves])[rows])
+        result.placement[v] = table.strings([(*leaf, "placement") for leaf in leaves], rows, PLACEMENTS)
     return result
 
 
@@ -234,22 +235,6 @@ def _any(table: Table, rows: NDArray[np.int64], columns: list[int]) -> NDArray[n
     if not columns:
         return np.zeros(rows.size, dtype=np.bool_)
     return np.asarray((table.words[np.ix_(rows, columns)] != np.uint64(ABSENT)).any(1))
-
-
-def _placements(scanner: Scanner, words: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Codes of string cells, compared in the text itself."""
-    from egopose.kernels.json_scan import STRING
-
-    out = np.zeros(words.shape, dtype=np.uint8)
-    at = np.argwhere((words >> np.uint64(48)) == np.uint64(STRING >> 48))
-    start = (words[at[:, 0], at[:, 1]] & np.uint64((1 << 48) - 1)).astype(np.int64)
-    for word, code in PLACEMENTS.items():
-        want = np.frombuffer(f'{word}"'.encode(), dtype=np.uint8)
-        same = np.ones(len(at), dtype=np.bool_)
-        for i, byte in enumerate(want):
-            same &= scanner.data[np.minimum(start + i, scanner.end - 1)] == byte
-        out[at[same, 0], at[same, 1]] = code
-    return out
 
 
 # public

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
 from egopose.files import parse_json
-from egopose.io.ego_exo4d_values import BODY_SHAPE, HAND_SHAPE, HandArrays, defect, shape_text, split_keys
-from egopose.io.json_table import Scanner, Unusual, as_numbers, is_number
+from egopose.io.ego_exo4d_values import BODY_SHAPE, HAND_SHAPE, MAX_FRAME, HandArrays, defect, shape_text
+from egopose.io.json_table import Scanner, Table, Unusual, as_numbers, is_number
 from egopose.takes import N_BODY, N_HAND, SIDES, BodyTake, HandTake
 
 
@@ -33,6 +31,7 @@ def scan_body(scanner: Scanner, where: str) -> dict[str, BodyTake]:
         ranges.append((uid, name, *found))
     scanner.finish()
     table = scanner.table()
+    numbers_of_keys = table.numbers_of_keys(MAX_FRAME)
     paths = [(j, a) for j in range(N_BODY) for a in range(3)]
     numbers, misfits = table.numbers(list(paths))
     fits = ~misfits.any(1)
@@ -44,9 +43,7 @@ def scan_body(scanner: Scanner, where: str) -> dict[str, BodyTake]:
     xyz[~fits] = np.nan
     takes: dict[str, BodyTake] = {}
     for uid, name, first, last in ranges:
-        frames, rows, other = split_keys(table.keys[first:last])
-        _refuse_twice(table.keys[first:last])
-        rows = rows + first
+        frames, rows, other = _frames(table, numbers_of_keys, first, last)
         defects = {
             int(frames[i]): _describe(scanner, table.spans[rows[i]], BODY_SHAPE) for i in np.flatnonzero(~fits[rows])
         }
@@ -66,7 +63,8 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
         ranges.append((uid, *scanner.rows(pos)))
     scanner.finish()
     table = scanner.table()
-    n = len(table.keys)
+    numbers_of_keys = table.numbers_of_keys(MAX_FRAME)
+    n = len(table)
     hands = HandArrays(n)
     clean = np.ones((n, 2), dtype=np.bool_)
     empty, absent = np.uint64(kernel.EMPTY_LIST), np.uint64(kernel.ABSENT)
@@ -104,9 +102,7 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
     names = _strings(scanner, table.cells([("metadata", "take_name")])[:, 0])
     takes: dict[str, HandTake] = {}
     for uid, first, last in ranges:
-        _refuse_twice(table.keys[first:last])
-        frames, rows, other = split_keys(table.keys[first:last])
-        rows = rows + first
+        frames, rows, other = _frames(table, numbers_of_keys, first, last)
         part = HandArrays(0)
         part.xyz, part.present, part.valid, part.boxes = (
             a[rows] for a in (hands.xyz, hands.present, hands.valid, hands.boxes)
@@ -132,9 +128,17 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
     return takes
 
 
-def _refuse_twice(keys: Sequence[str]) -> None:
-    if len(set(keys)) != len(keys):
+def _frames(
+    table: Table, numbers: NDArray[np.int64], first: int, last: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Frame numbers of some rows, those rows, and the other keys; a key that stands twice is for the general parser."""
+    part = numbers[first:last]
+    rows = np.flatnonzero(part >= 0) + first
+    other = tuple(table.key(int(row)) for row in np.flatnonzero(part < 0) + first)
+    frames = numbers[rows]
+    if len(set(other)) != len(other) or np.unique(frames).size != frames.size:
         raise Unusual(0)
+    return frames, rows, other
 
 
 def _describe(scanner: Scanner, span: NDArray[np.int64], shape: tuple[int, int]) -> str:

@@ -32,16 +32,52 @@ class Table:
     """Rows of one object.
 
     Attributes:
-        keys: Key of each row.
+        data: The text.
+        key_spans: (R, 2) first byte and end of each row's key.
         spans: (R, 2) first byte and end of each row's value.
         words: (R, C) uint64 cells; see :mod:`egopose.kernels.json_scan`.
         columns: Path inside the row (keys and list positions) to column.
     """
 
-    keys: list[str]
+    data: NDArray[np.uint8]
+    key_spans: NDArray[np.int64]
     spans: NDArray[np.int64]
     words: Words
     columns: dict[tuple[Key, ...], int]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def key(self, row: int) -> str:
+        """Key of a row."""
+        a, b = self.key_spans[row]
+        return self.data[a:b].tobytes().decode("ascii")
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of all rows."""
+        return [self.key(row) for row in range(len(self))]
+
+    def numbers_of_keys(self, limit: int) -> NDArray[np.int64]:
+        """(R,) keys as whole numbers below a limit; -1 for keys that are none."""
+        from egopose.kernels.json_cells import whole_numbers
+
+        out = np.empty(len(self), dtype=np.int64)
+        whole_numbers(self.data, self.key_spans, limit, out)
+        return out
+
+    def strings(
+        self, paths: list[tuple[Key, ...]], rows: NDArray[np.int64], codes: dict[str, int]
+    ) -> NDArray[np.uint8]:
+        """(N, K) codes of string cells, 0 for other texts and other cells."""
+        from egopose.kernels.json_cells import match_strings
+
+        columns = np.array([self.columns.get(path, -1) for path in paths], dtype=np.int64)
+        out = np.zeros((rows.size, columns.size), dtype=np.uint8)
+        for text, code in codes.items():
+            wanted = np.frombuffer(f'{text}"'.encode(), dtype=np.uint8)
+            match_strings(self.data, self.words, rows, columns, wanted, np.uint8(code), out)
+        return out
 
     def cells(self, paths: list[tuple[Key, ...]]) -> Words:
         """(R, len(paths)) cells; ``ABSENT`` where no row has such a path."""
@@ -50,7 +86,7 @@ class Table:
         index = np.array([self.columns.get(path, -1) for path in paths], dtype=np.int64)
         if (index >= 0).all() and index.size and (np.diff(index) == 1).all():
             return self.words[:, index[0] : index[-1] + 1]
-        picked = self.words[:, np.maximum(index, 0)] if self.words.shape[1] else np.empty((len(self.keys), index.size))
+        picked = self.words[:, np.maximum(index, 0)] if self.words.shape[1] else np.empty((len(self), index.size))
         picked = picked.astype(np.uint64, copy=False)
         picked[:, index < 0] = np.uint64(ABSENT)
         return np.ascontiguousarray(picked)
@@ -67,9 +103,9 @@ class Table:
         Returns:
             (N, K) numbers, and (N, 2) how many cells are absent or null, and how many anything else but a number.
         """
-        from egopose.kernels.json_scan import gather_numbers
+        from egopose.kernels.json_cells import gather_numbers
 
-        rows = np.arange(len(self.keys)) if rows is None else rows
+        rows = np.arange(len(self)) if rows is None else rows
         columns = np.array([self.columns.get(path, -1) for path in paths], dtype=np.int64)
         out = np.empty((rows.size, columns.size))
         misfits = np.empty((rows.size, 2), dtype=np.int64)
@@ -233,9 +269,7 @@ class Scanner:
             values[row, column] = value
         state[kernel.SLOW] = 0
         spans = self._spans[first:last]
-        raw = self.data
-        keys = [raw[a:b].tobytes().decode("ascii") for a, b in spans[:, :2].tolist()]
-        return Table(keys, spans[:, 2:], self._words[first:last], self._paths())
+        return Table(self.data, spans[:, :2], spans[:, 2:], self._words[first:last], self._paths())
 
     def _paths(self) -> dict[tuple[Key, ...], int]:
         kernel, nodes = self._kernel, self._nodes
