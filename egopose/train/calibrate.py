@@ -10,7 +10,7 @@ Array = NDArray[np.float64]
 MOST_PER_JOINT = 200_000
 
 
-def sigma_factors(error: ArrayLike, sigma: ArrayLike, seen: ArrayLike, *, share: float = 0.7) -> NDArray[np.float32]:
+def sigma_factors(error: ArrayLike, sigma: ArrayLike, seen: ArrayLike, *, share: float = 0.75) -> NDArray[np.float32]:
     """Factors on sigma after which a normal interval of the given share holds that share of the errors.
 
     Args:

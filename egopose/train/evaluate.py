@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from egopose.metrics import mpjpe, mpjve
 from egopose.model.engine import TorchEngine
 from egopose.model.headmotion import NOMINAL_HEIGHT_M, canonical_from_world
 from egopose.model.network import EgoPoseNet
+from egopose.pose import PoseSequence
 from egopose.predict import Mode, Predictor
 from egopose.skeleton import BODY12, BODY17, BODY17_HANDS
 from egopose.train.windows import MotionClip
@@ -56,13 +57,22 @@ def score(predict: Predict, clips: Sequence[MotionClip]) -> dict[str, float]:
     return out
 
 
+def network_sequences(
+    model: EgoPoseNet, clips: Sequence[MotionClip], mode: Mode = "offline"
+) -> Iterator[tuple[MotionClip, PoseSequence]]:
+    """Each clip with what the network says from its head poses alone, in the world."""
+    predictor = Predictor(TorchEngine(model, next(model.parameters()).device), notes={"trained": ["body"]})
+    for clip in clips:
+        source = Clip(trajectory=Trajectory(clip.times_s, clip.T_world_camera, max_gap_s=1e9))
+        yield clip, predictor.predict(source, mode=mode, floor_z=0.0)
+
+
 def network(model: EgoPoseNet, mode: Mode = "offline") -> Predict:
     """The network on head poses alone."""
-    predictor = Predictor(TorchEngine(model, next(model.parameters()).device), notes={"trained": ["body"]})
 
     def predict(clip: MotionClip) -> Array:
-        source = Clip(trajectory=Trajectory(clip.times_s, clip.T_world_camera, max_gap_s=1e9))
-        return predictor.predict(source, mode=mode, floor_z=0.0).xyz[:, BODY].astype(np.float64)
+        ((_, sequence),) = network_sequences(model, [clip], mode)
+        return sequence.xyz[:, BODY].astype(np.float64)
 
     return predict
 

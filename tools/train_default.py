@@ -1,0 +1,98 @@
+"""Reproduce the weights that ship: stage after stage from seed and data, in pieces, then calibrate and write them.
+
+    python tools/train_default.py --motion-data FOLDER [--rendered FOLDER] --work runs/nano [--seconds 600]
+
+The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head poses and joints, split by subject); the
+rendered folder holds train/ and val/ as `egopose synth` writes them. Every call continues where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+STAGES: dict[str, dict[str, Any]] = {
+    # what a stage changes in configs/<size>.yaml
+    "motion": {},
+    "images": {"steps": 3000, "lr": 1.0e-3, "warmup": 100, "batch": 16, "eval_every": 250, "motion_every": 4},
+    "all": {"steps": 2000, "lr": 3.0e-4, "warmup": 100, "batch": 16, "eval_every": 250, "motion_every": 3,
+            "rendered_window": 16, "rendered_batch": 4},
+}  # fmt: skip
+
+
+def stage_config(stage: str, size: str, motion: Path, rendered: Path | None, work: Path, init: Path | None) -> Any:
+    """Settings of a stage."""
+    from egopose.config import load_config
+    from egopose.train.config import TrainConfig
+
+    values: dict[str, Any] = {
+        "stage": stage,
+        "motion": [str(motion / "train_exact.npz"), str(motion / "train_retarget.npz")],
+        "held_out_motion": [str(motion / "val.npz")],
+        "out": str(work / stage),
+        **STAGES[stage],
+    }
+    if rendered is not None and stage != "motion":
+        values.update(rendered=[str(rendered / "train")], held_out_rendered=[str(rendered / "val")])
+    if init is not None:
+        values["init"] = str(init)
+    return load_config(TrainConfig, size, **values)
+
+
+def main() -> None:
+    """Train what is left, then ship."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--motion-data", type=Path, required=True)
+    parser.add_argument("--rendered", type=Path)
+    parser.add_argument("--size", default="nano")
+    parser.add_argument("--work", type=Path, default=Path("runs/nano"))
+    parser.add_argument(
+        "--stages", nargs="*", choices=list(STAGES), help="by default motion, and images and all with --rendered"
+    )
+    parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
+    parser.add_argument(
+        "--ship", action="store_true", help="calibrate the best weights so far and write them into the package"
+    )
+    options = parser.parse_args()
+
+    from egopose.errors import EgoposeError
+    from egopose.train.ship import ship
+    from egopose.train.stages import run_training
+
+    stages = options.stages
+    if stages is None:
+        stages = ["motion"] if options.rendered is None else list(STAGES)
+    try:
+        done: Path | None = None
+        for stage in STAGES:
+            best = options.work / stage / "best.safetensors"
+            if stage in stages:
+                config = stage_config(stage, options.size, options.motion_data, options.rendered, options.work, done)
+                result = run_training(config, max_seconds=options.seconds)
+                print(
+                    f"{stage}: step {result['step']} of {result['steps']}, {result['seconds']} s on {platform.machine()}"
+                )
+                if result["step"] < result["steps"]:
+                    break
+            if best.exists():
+                done = best
+        if options.ship:
+            reached = [stage for stage in STAGES if (options.work / stage / "best.safetensors").exists()]
+            text = ship(
+                options.work, reached, ROOT / "egopose" / "weights", options.size,
+                motion=options.motion_data / "val.npz",
+                rendered=None if options.rendered is None else options.rendered / "val",
+            )  # fmt: skip
+            print(text)
+    except EgoposeError as error:
+        raise SystemExit(f"train_default: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
