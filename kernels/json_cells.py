@@ -1,4 +1,4 @@
-"""Cells of a scanned table as arrays: numbers, whole-number keys, codes of texts. See :mod:`egopose.kernels.json_scan`."""
+"""Cells of a scanned table as arrays: numbers, whole-number keys, codes of texts (see ``json_scan``)."""
 
 from __future__ import annotations
 

@@ -124,9 +124,9 @@ def walk_annotation(document: Any, where: str) -> AnnotationArrays:
         for view, seen in _object(entries[frame].get("annotation2D"), f"{at}: annotation2D").items():
             for joint, point in _object(seen, f"{at}: {view}").items():
                 clicks.append((t, view, joint, _object(point, f"{at}: {view}, {joint}")))
-    result = _blank(
-        np.array(frames, dtype=np.int64), {p[1] for p in points}, {c[1] for c in clicks}, {c[2] for c in clicks}, crowded
-    )  # fmt: skip
+    seen_by = {view for _, view, _, _ in clicks}
+    joints2d = {joint for _, _, joint, _ in clicks}
+    result = _blank(np.array(frames, dtype=np.int64), {p[1] for p in points}, seen_by, joints2d, crowded)
     place = {joint: j for j, joint in enumerate(result.joints)}
     for t, joint, point in points:
         at = f"{where}: frame {frames[t]}, {joint}"
