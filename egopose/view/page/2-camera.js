@@ -1,13 +1,13 @@
 // The viewer's own eye: turns around a target, z up.
 const eye = { target: [0, 0, 0], yaw: -0.9, pitch: 0.28, distance: 5, fov: 0.7 };
 const canvas = document.getElementById("scene"), pen = canvas.getContext("2d");
-let width = 1, height = 1, axes = null;
+let width = 1, height = 1, headroom = 0, axes = null;
 
 function updateAxes() {
   const cy = Math.cos(eye.yaw), sy = Math.sin(eye.yaw), cp = Math.cos(eye.pitch), sp = Math.sin(eye.pitch);
   const forward = [-cy * cp, -sy * cp, -sp], right = [-sy, cy, 0], up = [-cy * sp, -sy * sp, cp];
   axes = {
-    right, up, forward, focal: (0.5 * Math.min(height, width * 1.25)) / Math.tan(eye.fov / 2),
+    right, up, forward, focal: (0.5 * Math.min(height - headroom, width * 1.25)) / Math.tan(eye.fov / 2),
     from: eye.target.map((c, k) => c - forward[k] * eye.distance),
   };
 }
@@ -21,7 +21,7 @@ function eyeSpace(p) {
 }
 
 function toScreen(e) {
-  return [width / 2 + (axes.focal * e[0]) / e[2], height / 2 - (axes.focal * e[1]) / e[2], e[2]];
+  return [width / 2 + (axes.focal * e[0]) / e[2], (height + headroom) / 2 - (axes.focal * e[1]) / e[2], e[2]];
 }
 
 // Screen x, y and depth of a point, or null behind the eye.
@@ -66,7 +66,7 @@ function fit(points) {
     updateAxes();
     return points.every((p) => {
       const at = project(p);
-      return at && Math.abs(at[0] - width / 2) < 0.44 * width && at[1] > 56 && at[1] < height - 30;
+      return at && Math.abs(at[0] - width / 2) < 0.46 * width && at[1] > headroom + 14 && at[1] < height - 34;
     });
   };
   let near = 0.1, far = 1e4;
@@ -79,11 +79,25 @@ function corners(box) {
   return [0, 1, 2, 3, 4, 5, 6, 7].map((i) => [0, 1, 2].map((k) => box[(i >> k) & 1][k]));
 }
 
-// Every camera, the path and the room that the body uses.
-function fitAll() {
+// Every camera, the path and the room that the body uses, from the side where they take the least room.
+function fitAll(turn) {
   const points = corners(scene.body_box);
   scene.cameras.forEach((c) => points.push(c.centre, ...c.corners));
   if (scene.path) points.push(...scene.path.points);
+  let best = eye.yaw, nearest = Infinity;
+  for (let k = 0; turn && k < 24; k++) {
+    eye.yaw = -0.9 + (k * Math.PI) / 12;
+    fit(points);
+    const body = project(scene.body_box[0].map((c, i) => (c + scene.body_box[1][i]) / 2));
+    const before = scene.cameras.filter((c) => {
+      const at = project(c.centre);
+      return at && body && at[2] < body[2] && Math.abs(at[0] - body[0]) < 0.14 * width;
+    });
+    // a camera must not stand between the reader and the body
+    const cost = eye.distance * (1 + 0.5 * before.length);
+    if (cost < 0.97 * nearest) [best, nearest] = [eye.yaw, cost];
+  }
+  eye.yaw = best;
   fit(points);
 }
 

@@ -46,9 +46,10 @@ function label(text, p, colour, dy = 0) {
   pen.lineWidth = 3;
   pen.setLineDash([]);
   pen.strokeStyle = "rgba(255,255,255,.9)";
-  pen.strokeText(text, at[0] + 7, at[1] - 5 + dy);
+  const wide = pen.measureText(text).width, x = at[0] + 11 + wide > width ? at[0] - 7 - wide : at[0] + 7;
+  pen.strokeText(text, x, at[1] - 5 + dy);
   pen.fillStyle = colour;
-  pen.fillText(text, at[0] + 7, at[1] - 5 + dy);
+  pen.fillText(text, x, at[1] - 5 + dy);
 }
 
 function drawFloor() {
@@ -192,6 +193,7 @@ function draw() {
   const ratio = Math.min(window.devicePixelRatio || 1, 2), box = canvas.getBoundingClientRect();
   width = Math.max(1, box.width);
   height = Math.max(1, box.height);
+  headroom = Math.min(0.3 * height, document.querySelector("header").offsetHeight + 8);
   if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);

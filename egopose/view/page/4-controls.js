@@ -89,12 +89,16 @@ function drawStrip() {
   });
   g.beginPath();
   let open = false;
-  means.forEach((m, f) => {
-    if (m === null) return void (open = false);
+  // one point per pixel: the mean of the frames that share it
+  const group = Math.max(1, Math.floor(frameCount / Math.max(1, w - 2 * inset)));
+  for (let f = 0; f < frameCount; f += group) {
+    const some = means.slice(f, f + group).filter((m) => m !== null);
+    if (!some.length) { open = false; continue; }
+    const m = some.reduce((sum, v) => sum + v, 0) / some.length, x = X(Math.min(frameCount - 1, f + (group - 1) / 2));
     const y = h - 1 - (h - 16) * Math.min(1, m / (meanTop * 1.05 || 1));
-    open ? g.lineTo(X(f), y) : g.moveTo(X(f), y);
+    open ? g.lineTo(x, y) : g.moveTo(x, y);
     open = true;
-  });
+  }
   g.strokeStyle = "#a8326f";
   g.lineWidth = 1.3;
   g.stroke();
@@ -237,7 +241,7 @@ function begin() {
   find("colour").addEventListener("change", (e) => { state.colour = e.target.value; legend(); redraw(); });
   find("bars").addEventListener("change", (e) => { state.bars = Number(e.target.value); legend(); redraw(); });
   const button = (text, act) => make("button", find("views"), text).addEventListener("click", () => { act(); redraw(); });
-  button("whole scene", () => { follow(false); fitAll(); });
+  button("whole scene", () => { follow(false); fitAll(false); });
   button("body", () => { follow(true); fitBody(); });
   if (scene.cameras.length) {
     const pickCamera = make("select", find("views"));
@@ -283,7 +287,7 @@ function begin() {
   setFrame(0);
   goTo();
   draw();
-  if (window.innerWidth > 760 && !state.follow) fitAll();
+  if (window.innerWidth > 760 && !state.follow) fitAll(true);
   else { follow(true); fitBody(); }
   draw();
   document.body.dataset.ready = "yes";
