@@ -237,3 +237,19 @@ def test_unusual_text_is_handed_over(text: str) -> None:
     if not text:
         with pytest.raises(Unusual):
             scanner_of(b"")
+
+
+def test_warm_up_compiles_what_reading_uses() -> None:
+    from egopose.io.json_table import warm_up
+    from egopose.kernels import json_cells
+
+    warm_up()
+    kernels = (json_scan.scan_rows, json_cells.gather_numbers, json_cells.whole_numbers, json_cells.match_strings)
+    before = [len(kernel.signatures) for kernel in kernels]
+    table = scanner_of(b'{"1": [{"x": 2, "y": "auto"}]}')
+    table.rows(0)
+    rows = table.table()
+    assert rows.numbers([(0, "x")])[0].tolist() == [[2.0]]
+    assert rows.numbers_of_keys(100).tolist() == [1]
+    assert rows.strings([(0, "y"), (0, "z")], np.arange(1), {"manual": 1, "auto": 2}).tolist() == [[2, 0]]
+    assert [len(kernel.signatures) for kernel in kernels] == before

@@ -234,7 +234,7 @@ def _any(table: Table, rows: NDArray[np.int64], columns: list[int]) -> NDArray[n
 
     if not columns:
         return np.zeros(rows.size, dtype=np.bool_)
-    return np.asarray((table.words[np.ix_(rows, columns)] != np.uint64(ABSENT)).any(1))
+    return np.asarray((table.words[rows[:, None], np.array(columns)] != np.uint64(ABSENT)).any(1))
 
 
 # public

@@ -34,7 +34,7 @@ def scan_body(scanner: Scanner, where: str) -> dict[str, BodyTake]:
     numbers_of_keys = table.numbers_of_keys(MAX_FRAME)
     paths = [(j, a) for j in range(N_BODY) for a in range(3)]
     numbers, misfits = table.numbers(list(paths))
-    fits = ~misfits.any(1)
+    fits: NDArray[np.bool_] = ~np.any(misfits, axis=1)
     known = set(paths)
     beyond = [column for path, column in table.columns.items() if path not in known]
     if beyond:
@@ -80,8 +80,8 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
         none = (table.cells(list(paths)) == absent).all(1) & ~extra & ((whole_hand == empty) | (whole_hand == absent))
         flag_key = f"{side}_hand_valid_3d"
         flags = table.cells([(flag_key, j) for j in range(N_HAND)])
-        known = {(flag_key, j) for j in range(N_HAND)}
-        beyond = [c for path, c in table.columns.items() if path[:1] == (flag_key,) and path not in known]
+        known_flags = {(flag_key, j) for j in range(N_HAND)}
+        beyond = [c for path, c in table.columns.items() if path[:1] == (flag_key,) and path not in known_flags]
         flagged = ((flags == np.uint64(kernel.TRUE)) | (flags == np.uint64(kernel.FALSE))).all(1)
         unflagged = (flags == absent).all(1)
         if beyond:
@@ -93,8 +93,10 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
         hands.xyz[~full, s] = np.nan
         hands.valid[:, s] = np.where((flagged & full)[:, None], flags == np.uint64(kernel.TRUE), True)
         box = table.cells([(f"{side}_hand_bbox", k) for k in range(4)])
-        known = {(f"{side}_hand_bbox", k) for k in range(4)}
-        beyond = [c for path, c in table.columns.items() if path[:1] == (f"{side}_hand_bbox",) and path not in known]
+        known_boxes = {(f"{side}_hand_bbox", k) for k in range(4)}
+        beyond = [
+            c for path, c in table.columns.items() if path[:1] == (f"{side}_hand_bbox",) and path not in known_boxes
+        ]
         boxed = is_number(box).all(1)
         if beyond:
             boxed &= (table.words[:, beyond] == absent).all(1)
@@ -122,7 +124,7 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
                                  (part.boxes, alone.boxes)):  # fmt: skip
                 mine[i] = theirs[0]
         takes[uid] = part.take(uid, next((names[r] for r in rows if names[r]), None), frames, other)
-    if not any(hands.present.any(0)) and not np.isfinite(hands.boxes).any() and ranges:
+    if not hands.present.any() and not np.isfinite(hands.boxes).any() and ranges:
         # nothing hand-like: let the general parser say what this is
         raise Unusual(0)
     return takes

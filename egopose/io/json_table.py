@@ -285,3 +285,14 @@ class Scanner:
             if node[kernel.COLUMN] >= 0:
                 columns[path] = node[kernel.COLUMN]
         return columns
+
+
+def warm_up() -> None:
+    """Compile the scanner once, so that the first large file does not wait for it."""
+    text = b'{"0": [{"x": 1.5, "y": "auto"}], "a": [{"x": NaN, "y": null}]}'
+    scanner = Scanner(np.frombuffer(text, dtype=np.uint8))
+    scanner.rows(0)
+    table = scanner.table()
+    table.numbers([(0, "x")])
+    table.numbers_of_keys(10)
+    table.strings([(0, "y")], np.arange(2), {"auto": 1})

@@ -247,6 +247,9 @@ def evaluate_body_official(
         accumulate(aligned, alone)
         per_take[uid] = alone.score()
     run.coverage.extra_takes = sum(uid not in truth for uid in pred)
+    unnamed = [uid for uid, take in pred.items() if uid in truth and not take.take_name]
+    if unnamed:
+        run.notes.append(f"{len(unnamed)} predicted takes have no take_name (first: {unnamed[0]}); the server wants it")
     total = Sums()
     for part in sums.values():
         total.add(part)

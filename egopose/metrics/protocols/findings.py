@@ -143,7 +143,7 @@ def against_index(
 def not_finite(
     report: Report, uid: str, frames: NDArray[np.int64], xyz: Floats, names: tuple[str, ...], who: str
 ) -> None:
-    bad = ~np.isfinite(xyz).all(-1)
+    bad: NDArray[np.bool_] = ~np.all(np.isfinite(xyz), axis=-1)
     if bad.any():
         t, j = np.argwhere(bad)[0]
         what = "infinity" if np.isinf(xyz[t, j]).any() else "NaN"

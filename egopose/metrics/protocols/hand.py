@@ -102,8 +102,8 @@ def _pair(truth: Mapping[str, HandTake], pred: Mapping[str, HandTake], mode: Mod
         empty = np.zeros(0, dtype=np.int64)
         none = np.zeros((0, N_HAND, 3))
         return _Hands(uids, empty, empty, empty, none, none, np.zeros((0, N_HAND), dtype=np.bool_))
-    take, frame, side = (np.concatenate(column) for column in zip(*parts))
-    return _Hands(uids, take, frame, side, np.concatenate(truths), np.concatenate(preds), np.concatenate(valids))
+    takes, frames, sides = (np.concatenate(column) for column in zip(*parts))
+    return _Hands(uids, takes, frames, sides, np.concatenate(truths), np.concatenate(preds), np.concatenate(valids))
 
 
 def similarity_error(pred: Floats, target: Floats, valid: NDArray[np.bool_]) -> Floats:
@@ -229,7 +229,7 @@ def evaluate_hand_official(
         bad_pred = hands.valid & ~bad_truth & ~np.isfinite(hands.pred).all(-1)
         cover.nonfinite_truth, cover.nonfinite_predictions = int(bad_truth.sum()), int(bad_pred.sum())
         hands.valid = hands.valid & ~bad_truth & ~bad_pred
-        hands = hands.keep(hands.valid.any(1))
+        hands = hands.keep(np.asarray(hands.valid.any(1)))
         cover.flat_predictions = int((~_spread(hands.pred, hands.valid)).sum())
     cover.hands_scored, cover.joints_scored = len(hands.take), int(hands.valid.sum())
     # unused joints may hold anything; they must not warn or reach a sum
