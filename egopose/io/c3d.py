@@ -13,12 +13,13 @@ from egopose.errors import EgoposeError, require
 from egopose.files import atomic_path, read_bytes
 from egopose.io.fields import float32, unit_scale
 from egopose.io.provenance import source
-from egopose.io.registry import reader, writer
+from egopose.io.registry import note, reader, writer
 from egopose.io.tables import skeleton_for
 from egopose.io.trc import FROM_Y_UP, TO_Y_UP, _check_up, joint_name
 from egopose.pose import PoseSequence
 
 _BLOCK = 512
+_MAX_FRAME = 65_534
 
 
 def _check_header(path: Path) -> None:
@@ -110,6 +111,8 @@ def read(path: Path, *, up: str = "z", unit: str | None = None) -> PoseSequence:
 def write(pose: PoseSequence, path: Path, *, up: str = "z", unit: str = "mm") -> None:
     """Write the joints as markers; frames must follow each other, unknown joints get residual -1.
 
+    C3D holds no times: they become frame number over rate when it is read again.
+
     Args:
         pose: What to write; error bars and status are not stored.
         path: The file.
@@ -138,6 +141,13 @@ def write(pose: PoseSequence, path: Path, *, up: str = "z", unit: str = "mm") ->
     points = np.ones((4, pose.n_joints, pose.n_frames))
     points[:3] = np.moveaxis(xyz[..., TO_Y_UP] if up == "y" else xyz, -1, 0).swapaxes(1, 2)
     content["data"]["points"] = points
+    first, last = int(pose.frames[0]), int(pose.frames[-1])
+    if first < 0 or last >= _MAX_FRAME:
+        note(
+            f"{path}: C3D counts frames from 0 to {_MAX_FRAME - 1}; frames {first} to {last} are numbered from 0 there"
+        )
+        first, last = 0, last - first
+    content["header"]["points"]["first_frame"], content["header"]["points"]["last_frame"] = first, last
     content["data"]["meta_points"]["residuals"] = np.where(pose.valid.T, 0.0, -1.0)[None]
     with atomic_path(path) as temporary:
         try:
