@@ -63,7 +63,7 @@ class Table:
         from egopose.kernels.json_cells import whole_numbers
 
         out = np.empty(len(self), dtype=np.int64)
-        whole_numbers(self.data, self.key_spans, limit, out)
+        whole_numbers(self.data, np.ascontiguousarray(self.key_spans), limit, out)
         return out
 
     def strings(
