@@ -27,6 +27,18 @@ from egopose.io import (  # noqa: F401
     stereo_dat,
     trc,
 )
+from egopose.io.checks import align_views, check_image_space, check_sizes, match_names
 from egopose.io.registry import Format, detect, formats, get_format, load, save
 
-__all__ = ["Format", "detect", "formats", "get_format", "load", "save"]
+__all__ = [
+    "Format",
+    "align_views",
+    "check_image_space",
+    "check_sizes",
+    "detect",
+    "formats",
+    "get_format",
+    "load",
+    "match_names",
+    "save",
+]
