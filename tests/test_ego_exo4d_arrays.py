@@ -240,3 +240,21 @@ def test_an_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "a.json"
     path.write_text(json.dumps(annotation()))
     assert read_annotation_arrays(path, cache=True).frames.size
+
+
+def test_kept_takes_are_the_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.test_protocols_body import random_files as bodies
+    from tests.test_protocols_hand import random_files as hands
+
+    monkeypatch.setenv("EGOPOSE_CACHE", str(tmp_path / "cache"))
+    body, hand = bodies(2)[0], hands(2)[1]
+    body["uid0"]["body"]["3000"] = [[1, 2]]
+    body["uid0"]["body"]["odd"] = []
+    hand["t0"]["3000"] = {"left_hand_3d": [[1, 2, 3]]}
+    for name, document, read in (("b", body, read_body_file), ("h", hand, read_hand_file), ("e", {}, read_body_file)):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(document))
+        fresh = read(path, cache=False)
+        for _ in range(2):
+            assert_takes_equal(read(path, cache=True), fresh)
+    assert len(list((tmp_path / "cache" / "columns").iterdir())) == 3

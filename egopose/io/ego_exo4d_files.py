@@ -24,6 +24,8 @@ import numpy as np
 
 from egopose.errors import EgoposeError
 from egopose.files import parse_json, read_bytes
+from egopose.io.columnar_cache import Columns, cached
+from egopose.io.ego_exo4d_columns import from_columns, to_columns
 from egopose.io.ego_exo4d_scan import scan_body, scan_hand
 from egopose.io.ego_exo4d_values import BODY_SHAPE, HandArrays, block, shape_text, split_keys
 from egopose.io.json_table import Scanner, Unusual
@@ -146,12 +148,15 @@ def walk_hand(document: Any, where: str) -> dict[str, HandTake]:
     return takes
 
 
-def read_body_file(path: str | os.PathLike[str], *, scanner: bool | None = None) -> dict[str, BodyTake]:
+def read_body_file(
+    path: str | os.PathLike[str], *, scanner: bool | None = None, cache: bool | None = None
+) -> dict[str, BodyTake]:
     """Read a body ground truth or submission file.
 
     Args:
         path: JSON, ``{uid: {"take_name", "body": {frame: 17x3}}}``, metres, world frame; NaN tokens allowed.
         scanner: Force or forbid the fast reader; None decides by size. The result is the same.
+        cache: Force or forbid a copy in columns in the user's cache folder; None keeps one of large files.
 
     Returns:
         Takes by uid in file order. A frame that is not 17x3 numbers is NaN and listed in ``defects``.
@@ -159,15 +164,22 @@ def read_body_file(path: str | os.PathLike[str], *, scanner: bool | None = None)
     Raises:
         EgoposeError: Unreadable, not JSON (with the line), a key twice, a take without ``body``, or a hand file.
     """
-    return read_with(path, scan_body, walk_body, scanner=scanner)
+
+    def build() -> Columns:
+        return to_columns(read_with(path, scan_body, walk_body, scanner=scanner), BodyTake)
+
+    return from_columns(cached(path, "body1", build, cache=cache), BodyTake)
 
 
-def read_hand_file(path: str | os.PathLike[str], *, scanner: bool | None = None) -> dict[str, HandTake]:
+def read_hand_file(
+    path: str | os.PathLike[str], *, scanner: bool | None = None, cache: bool | None = None
+) -> dict[str, HandTake]:
     """Read a hand ground truth, test list or submission file.
 
     Args:
         path: JSON, ``{uid: {frame: {"left_hand_3d": 21x3 or [], "right_hand_3d": ...}}}``, metres.
         scanner: Force or forbid the fast reader; None decides by size. The result is the same.
+        cache: Force or forbid a copy in columns in the user's cache folder; None keeps one of large files.
 
     Returns:
         Takes by uid in file order. A hand that is not 21x3 numbers is NaN, not present, and listed in ``defects``.
@@ -175,4 +187,8 @@ def read_hand_file(path: str | os.PathLike[str], *, scanner: bool | None = None)
     Raises:
         EgoposeError: Unreadable, not JSON (with the line), a key twice, or a body file.
     """
-    return read_with(path, scan_hand, walk_hand, scanner=scanner)
+
+    def build() -> Columns:
+        return to_columns(read_with(path, scan_hand, walk_hand, scanner=scanner), HandTake)
+
+    return from_columns(cached(path, "hand1", build, cache=cache), HandTake)
