@@ -23,6 +23,9 @@ LIMIT, IMAGE_LIMIT = 18, 19
 #: Residual below which an inverse counts as found, relative to the size of the image point.
 CONVERGED = 1e-11
 
+#: Relative size of a Newton step that is the last: the error left is its square.
+LAST_STEP = 1e-8
+
 
 @njit(cache=True, error_model="numpy")
 def brown_radial(params, r2):
@@ -31,8 +34,9 @@ def brown_radial(params, r2):
     d = 1.0 + r2 * (params[9] + r2 * (params[10] + r2 * params[11]))
     dn = params[4] + r2 * (2.0 * params[5] + r2 * 3.0 * params[8])
     dd = params[9] + r2 * (2.0 * params[10] + r2 * 3.0 * params[11])
-    g = n / d
-    return g, (dn - g * dd) / d
+    inverse = 1.0 / d
+    g = n * inverse
+    return g, (dn - g * dd) * inverse
 
 
 @njit(cache=True, error_model="numpy")
@@ -144,8 +148,7 @@ def invert_angle(params, n, target, limit):
     if target == 0.0:
         return 0.0, True
     lo, hi = 0.0, limit
-    theta = min(target, limit)
-    error = target
+    theta, error = min(target, limit), target
     for _ in range(60):
         d, slope = angle_map(params, n, theta)
         error = d - target
@@ -156,8 +159,8 @@ def invert_angle(params, n, target, limit):
         step = theta - error / slope
         if not (lo <= step <= hi):
             step = 0.5 * (lo + hi)
-        if abs(step - theta) <= 2.3e-16 * theta:
-            break
+        if abs(step - theta) <= LAST_STEP * theta and abs(error) <= 1e-5 * target:
+            return step, True
         theta = step
     return theta, abs(error) <= CONVERGED * target
 
@@ -174,8 +177,7 @@ def invert_brown_radius(params, target, limit):
             if hi * brown_radial(params, hi * hi)[0] >= target:
                 break
             hi *= 2.0
-    r = min(target, hi)
-    error = target
+    r, error = min(target, hi), target
     for _ in range(100):
         g, dg = brown_radial(params, r * r)
         error = r * g - target
@@ -186,10 +188,36 @@ def invert_brown_radius(params, target, limit):
         step = r - error / (g + 2.0 * r * r * dg)
         if not (lo <= step <= hi):
             step = 0.5 * (lo + hi)
-        if abs(step - r) <= 2.3e-16 * r:
-            break
+        if abs(step - r) <= LAST_STEP * r and abs(error) <= 1e-5 * target:
+            return step, True
         r = step
     return r, abs(error) <= CONVERGED * target
+
+
+@njit(cache=True, error_model="numpy")
+def newton_plane(model, params, u, v, x, y, limit):
+    """Plain Newton for the plane map from (x, y), a few rounds: fast, and enough for nearly every pixel.
+
+    Returns:
+        (x, y, ok); ok False means that :func:`invert_plane` has to look.
+    """
+    for _ in range(8):
+        mu, mv, a, b, c, d = plane_map_jacobian(model, params, x, y)
+        det = a * d - b * c
+        if not (det > 0.0):
+            return x, y, False
+        inverse = 1.0 / det
+        mu -= u
+        mv -= v
+        dx, dy = (d * mu - b * mv) * inverse, (a * mv - c * mu) * inverse
+        x -= dx
+        y -= dy
+        r2 = x * x + y * y
+        if dx * dx + dy * dy <= LAST_STEP * LAST_STEP * r2 + 1e-40:
+            return x, y, r2 <= limit * limit * (1.0 + 1e-12)
+        if not (r2 < 1e12):
+            return x, y, False
+    return x, y, False
 
 
 @njit(cache=True, error_model="numpy")
@@ -254,3 +282,17 @@ def fold_radius(model, params, limit, directions, steps):
                     good = middle
             return good
     return limit
+
+
+@njit(cache=True, error_model="numpy")
+def invert_brown(params, u, v, limit, image_limit):
+    """Inverse of :func:`brown_map` that needs no luck: radial part in a bracket, then damped Newton; (a, b, ok)."""
+    d = math.sqrt(u * u + v * v)
+    if d == 0.0:
+        return invert_plane(BROWN_CONRADY, params, u, v, 0.0, 0.0, limit)
+    r, ok = invert_brown_radius(params, min(d, image_limit), limit)
+    share = r / d
+    tail = abs(params[6]) + abs(params[7]) + abs(params[12]) + abs(params[13]) + abs(params[14]) + abs(params[15])
+    if tail == 0.0:
+        return u * share, v * share, ok and d <= image_limit * (1.0 + 1e-12)
+    return invert_plane(BROWN_CONRADY, params, u, v, u * share, v * share, limit)

@@ -34,8 +34,9 @@ from .distortion import (
     brown_radial,
     fold_radius,
     invert_angle,
-    invert_brown_radius,
+    invert_brown,
     invert_plane,
+    newton_plane,
     prism_map,
     prism_map_jacobian,
     tilt_matrix,
@@ -99,9 +100,12 @@ def unproject_one(model, params, u, v):
         if limit <= 0.0:
             limit = math.pi if model == KANNALA_BRANDT else 0.5 * math.pi
         if model == FISHEYE624:
-            a, b, ok = invert_plane(model, params, a, b, a, b, image_limit)
+            x, y, ok = newton_plane(FISHEYE624, params, a, b, a, b, image_limit)
+            if not ok:
+                x, y, ok = invert_plane(FISHEYE624, params, a, b, a, b, image_limit)
             if not ok:
                 return nan, nan, nan, False
+            a, b = x, y
         d = math.sqrt(a * a + b * b)
         if d == 0.0:
             return 0.0, 0.0, 1.0, True
@@ -123,19 +127,14 @@ def unproject_one(model, params, u, v):
             # the adjugate undoes the homography up to a scale that the division removes
             w = (m10 * m21 - m11 * m20) * a + (m01 * m20 - m00 * m21) * b + (m00 * m11 - m01 * m10)
             a, b = (m11 * m22 * a - m01 * m22 * b) / w, (m00 * m22 * b - m10 * m22 * a) / w
-        d = math.sqrt(a * a + b * b)
-        plain = params[6] == 0.0 and params[7] == 0.0 and params[12] == 0.0 and params[14] == 0.0
-        plain = plain and params[13] == 0.0 and params[15] == 0.0
-        if d > 0.0:
-            if plain and not (d <= image_limit * (1.0 + 1e-12)):
-                return nan, nan, nan, False
-            r, ok = invert_brown_radius(params, min(d, image_limit), limit)
-            x, y = a * (r / d), b * (r / d)
-            if not plain:
-                x, y, ok = invert_plane(model, params, a, b, x, y, limit)
-            if not ok:
-                return nan, nan, nan, False
-            a, b = x, y
+        # one round of the fixed point is a better start than the pixel itself
+        u, v = brown_map(params, a, b)
+        x, y, ok = newton_plane(BROWN_CONRADY, params, a, b, 2.0 * a - u, 2.0 * b - v, limit)
+        if not ok:
+            x, y, ok = invert_brown(params, a, b, limit, image_limit)
+        if not ok:
+            return nan, nan, nan, False
+        a, b = x, y
     elif not (a * a + b * b <= limit * limit * (1.0 + 1e-12)):
         return nan, nan, nan, False
     s = 1.0 / math.sqrt(a * a + b * b + 1.0)
