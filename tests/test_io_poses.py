@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import egopose
 from egopose.errors import EgoposeError, EgoposeWarning
+from egopose.io.c3d_parse import parse_c3d
 from egopose.pose import JointStatus, PoseSequence
 from egopose.skeleton import BODY17, BODY17_HANDS, HAND21, HANDS42
 from tests.io_cases import FRAMES, annotation, body_pose, hands_pose
@@ -141,6 +142,30 @@ def test_c3d_as_the_library_sees_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(raw["data"]["points"][:3, 1, 0], 1000 * pose.xyz[0, 1], rtol=1e-6)
     assert np.isnan(raw["data"]["points"][:3, BODY17.index("nose"), 1]).all()
     assert raw["data"]["meta_points"]["residuals"][0, BODY17.index("nose"), 1] == -1
+
+
+def test_our_parser_reads_what_the_library_reads(tmp_path: Path) -> None:
+    """Analog channels, integer storage by hand, a first frame of its own."""
+    rng = np.random.default_rng(4)
+    content = ezc3d.c3d()
+    content["parameters"]["POINT"]["RATE"]["value"] = [120.0]
+    content["parameters"]["POINT"]["UNITS"]["value"] = ["m"]
+    content["parameters"]["POINT"]["LABELS"]["value"] = ["RBigToe", "C7", "LHEE"]
+    points = np.ones((4, 3, 20))
+    points[:3] = rng.normal(size=(3, 3, 20))
+    content["data"]["points"] = points
+    content["parameters"]["ANALOG"]["RATE"]["value"] = [480.0]
+    content["parameters"]["ANALOG"]["LABELS"]["value"] = ["a", "b"]
+    content["data"]["analogs"] = rng.normal(size=(1, 2, 80))
+    content["header"]["points"]["first_frame"], content["header"]["points"]["last_frame"] = 11, 30
+    content.write(str(tmp_path / "x.c3d"))
+    again = ezc3d.c3d(str(tmp_path / "x.c3d"))
+    parsed = parse_c3d(tmp_path / "x.c3d")
+    np.testing.assert_array_equal(parsed.xyz, np.moveaxis(again["data"]["points"][:3], 0, -1).swapaxes(0, 1))
+    assert (parsed.first_frame, parsed.rate_hz, parsed.unit) == (11, 120, "m")
+    pose = egopose.load(tmp_path / "x.c3d")
+    assert pose.skeleton.joints == ("right_big_toe", "C7", "LHEE")
+    np.testing.assert_allclose(pose.times_s, np.arange(11, 31) / 120)
 
 
 def test_c3d_wants_consecutive_frames(tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def read_csv(path: str | os.PathLike[str], required: Iterable[str], *, what: str
     missing = [name for name in required if name not in header]
     if missing:
         raise EgoposeError(
-            f"{path}: column {missing[0]!r} is missing; {what} has the columns {', '.join(required)}; "
+            f"{path}: column {missing[0]!r} is missing; {what} has the columns {_short(', '.join(required), 200)}; "
             f"found: {_short(', '.join(header), 200)}"
         )
     named = [name for name in header if name]
