@@ -1,0 +1,276 @@
+"""Vectors of float64 lanes inside Numba: one frame per lane.
+
+Numba's own vectoriser does not see through a loop over frames whose body is long; here the lanes are explicit. A
+:data:`VEC` holds :data:`LANES` numbers, a :data:`MASK` as many truths. Every operation works lane by lane, so what one
+frame yields cannot depend on its neighbours, and nothing is reordered or contracted behind our back.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+# two registers' worth on older machines, one where 512 bits exist; kernels are cached per processor
+LANES = 8 if "+avx512f" in llvm.get_host_cpu_features().flatten() else 4
+
+_F64 = ir.DoubleType()
+_VEC = ir.VectorType(_F64, LANES)
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+
+
+class VecType(types.Type):
+    """Numba type of a vector of float64 lanes."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"Vec{LANES}")
+
+
+class MaskType(types.Type):
+    """Numba type of a vector of truths."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"Mask{LANES}")
+
+
+VEC = VecType()
+MASK = MaskType()
+
+
+@register_model(VecType)
+class _VecModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, _VEC)
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, _MASK)
+
+
+def _constant(value: float) -> ir.Constant:
+    return ir.Constant(_VEC, [float(value)] * LANES)
+
+
+def _spread(builder, value):
+    one = builder.insert_element(ir.Constant(_VEC, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(one, ir.Constant(_VEC, ir.Undefined), zeros)
+
+
+def _arithmetic(symbol, method):
+    @infer_global(symbol)
+    class _Template(ConcreteTemplate):
+        cases = [signature(VEC, VEC, VEC), signature(VEC, VEC, types.float64), signature(VEC, types.float64, VEC)]
+
+    @lower_builtin(symbol, VEC, VEC)
+    def _vv(context, builder, sig, args):
+        return getattr(builder, method)(*args)
+
+    @lower_builtin(symbol, VEC, types.float64)
+    def _vs(context, builder, sig, args):
+        return getattr(builder, method)(args[0], _spread(builder, args[1]))
+
+    @lower_builtin(symbol, types.float64, VEC)
+    def _sv(context, builder, sig, args):
+        return getattr(builder, method)(_spread(builder, args[0]), args[1])
+
+
+for _symbol, _method in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+    _arithmetic(_symbol, _method)
+
+
+def _comparison(symbol, sign):
+    @infer_global(symbol)
+    class _Template(ConcreteTemplate):
+        cases = [signature(MASK, VEC, VEC), signature(MASK, VEC, types.float64)]
+
+    @lower_builtin(symbol, VEC, VEC)
+    def _vv(context, builder, sig, args):
+        return builder.fcmp_ordered(sign, *args)
+
+    @lower_builtin(symbol, VEC, types.float64)
+    def _vs(context, builder, sig, args):
+        return builder.fcmp_ordered(sign, args[0], _spread(builder, args[1]))
+
+
+for _symbol, _sign in ((operator.gt, ">"), (operator.lt, "<"), (operator.eq, "=="), (operator.ge, ">="), (operator.le, "<=")):
+    _comparison(_symbol, _sign)
+
+
+def _logic(symbol, method):
+    @infer_global(symbol)
+    class _Template(ConcreteTemplate):
+        cases = [signature(MASK, MASK, MASK)]
+
+    @lower_builtin(symbol, MASK, MASK)
+    def _mm(context, builder, sig, args):
+        return getattr(builder, method)(*args)
+
+
+for _symbol, _method in ((operator.and_, "and_"), (operator.or_, "or_"), (operator.xor, "xor")):
+    _logic(_symbol, _method)
+
+
+@intrinsic
+def splat(typingctx, value):
+    """A float64 in every lane."""
+
+    def codegen(context, builder, sig, args):
+        return _spread(builder, context.cast(builder, args[0], sig.args[0], types.float64))
+
+    return VEC(types.float64), codegen
+
+
+@intrinsic
+def nowhere(typingctx):
+    """A mask that is false in every lane."""
+
+    def codegen(context, builder, sig, args):
+        return ir.Constant(_MASK, [0] * LANES)
+
+    return MASK(), codegen
+
+
+@intrinsic
+def select(typingctx, mask, yes, no):
+    """``yes`` where the mask is true, ``no`` elsewhere."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(*args)
+
+    return VEC(MASK, VEC, VEC), codegen
+
+
+@intrinsic
+def keep(typingctx, mask, value):
+    """The value where the mask is true, 0 elsewhere (also instead of NaN)."""
+
+    def codegen(context, builder, sig, args):
+        return builder.select(args[0], args[1], _constant(0.0))
+
+    return VEC(MASK, VEC), codegen
+
+
+@intrinsic
+def fma(typingctx, a, b, c):
+    """``a * b + c`` with one rounding."""
+
+    def codegen(context, builder, sig, args):
+        fn = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_VEC, [_VEC] * 3), f"llvm.fma.v{LANES}f64"
+        )
+        return builder.call(fn, args)
+
+    return VEC(VEC, VEC, VEC), codegen
+
+
+@intrinsic
+def root(typingctx, a):
+    """Square roots."""
+
+    def codegen(context, builder, sig, args):
+        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VEC, [_VEC]), f"llvm.sqrt.v{LANES}f64")
+        return builder.call(fn, args)
+
+    return VEC(VEC), codegen
+
+
+@intrinsic
+def size(typingctx, a):
+    """Absolute values."""
+
+    def codegen(context, builder, sig, args):
+        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VEC, [_VEC]), f"llvm.fabs.v{LANES}f64")
+        return builder.call(fn, args)
+
+    return VEC(VEC), codegen
+
+
+@intrinsic
+def bits(typingctx, mask):
+    """The mask as an integer: bit i is lane i."""
+
+    def codegen(context, builder, sig, args):
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(MASK), codegen
+
+
+def _pointer(context, builder, array_type, array, index):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [index])
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """LANES consecutive numbers of a contiguous one-dimensional float64 array."""
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], *args), _VEC.as_pointer())
+        return builder.load(pointer, align=8)
+
+    return VEC(array, types.int64), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, value):
+    """Write LANES consecutive numbers."""
+
+    def codegen(context, builder, sig, args):
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], args[0], args[1]), _VEC.as_pointer())
+        builder.store(args[2], pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, VEC), codegen
+
+
+@intrinsic
+def turn_block(typingctx, source, start, stride, tile, offset):
+    """LANES numbers from each of LANES frames, transposed: row k of the tile gets number k of every frame.
+
+    The source is a flat contiguous array (float32, float64, or uint8 that becomes 0.0 and 1.0); frame i begins at
+    ``start + i * stride``. The tile is float64; row k begins at ``offset + k * LANES``.
+    """
+
+    def codegen(context, builder, sig, args):
+        src, begin, step, dst, to = args
+        kind = sig.args[0].dtype
+        element = context.get_data_type(kind) if kind != types.uint8 else ir.IntType(8)
+        vector = ir.VectorType(element, LANES)
+        index = ir.IntType(64)
+        i32 = ir.IntType(32)
+        width = {types.float64: 8, types.float32: 4, types.uint8: 1}[kind]
+        rows = []
+        for lane in range(LANES):
+            at = builder.add(begin, builder.mul(step, ir.Constant(index, lane)))
+            pointer = builder.bitcast(_pointer(context, builder, sig.args[0], src, at), vector.as_pointer())
+            rows.append(builder.load(pointer, align=width))
+        half = LANES // 2
+        while half:
+            for i in range(LANES):
+                if i & half:
+                    continue
+                a, b = rows[i], rows[i + half]
+                low = [c if not c & half else LANES + c - half for c in range(LANES)]
+                high = [c + half if not c & half else LANES + c for c in range(LANES)]
+                pick = ir.VectorType(i32, LANES)
+                rows[i] = builder.shuffle_vector(a, b, ir.Constant(pick, low))
+                rows[i + half] = builder.shuffle_vector(a, b, ir.Constant(pick, high))
+            half //= 2
+        for k, row in enumerate(rows):
+            if kind == types.float32:
+                row = builder.fpext(row, _VEC)
+            elif kind == types.uint8:
+                row = builder.uitofp(row, _VEC)
+            at = builder.add(to, ir.Constant(index, k * LANES))
+            pointer = builder.bitcast(_pointer(context, builder, sig.args[3], dst, at), _VEC.as_pointer())
+            builder.store(row, pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64, types.int64, tile, types.int64), codegen
