@@ -164,13 +164,16 @@ def wide_enough(centres, i, j, x, y, z, min_sin2):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def best_pair(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, use):
+def best_pair(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, far2, error2, use):
     """The two-view hypothesis with the lowest MSAC cost over all views; its inliers go to ``use``.
 
     Views stand in order of falling weight, so pairs of trusted views come first. Two different points can share one
     view at most (they would lie on two common rays otherwise), so once more than half of the views plus one half
     agree, no other point can gather as many and the search ends. A pair whose views both agree already says nothing
-    new and is skipped. With more pairs than ``max_pairs`` a fixed pattern is tried that visits all views equally.
+    new and is skipped. The cost of a view that disagrees rises from once to twice the squared limit at the distance
+    ``far2``: it saw the person somewhere in its image, so among pairs that agree by chance the point that stays near
+    what the others saw is the likelier one. With more pairs than ``max_pairs`` a fixed pattern is tried that visits
+    all views equally.
 
     Returns:
         The number of inliers, 0 when no pair gives a point in front of both cameras.
@@ -207,7 +210,7 @@ def best_pair(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, 
         for v in range(m):
             e2 = squared_error(rows, v, x, y, z)
             error2[v] = e2
-            cost += w[v] * (e2 if e2 < limit2 else limit2)
+            cost += w[v] * (e2 if e2 < limit2 else limit2 * (1.0 + min(e2 / far2, 1.0)))
             if cost >= best_cost:
                 break
         if cost < best_cost:
@@ -223,7 +226,7 @@ def best_pair(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, 
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def solve_point(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, use, weight, hessian):
+def solve_point(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, far2, error2, use, weight, hessian):
     """Consensus point of m >= 2 views.
 
     First all views together: when every residual of that solution is within the limit, there is nothing to reject.
@@ -251,7 +254,7 @@ def solve_point(rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2
         return np.nan, np.nan, np.nan, 0
     for v in range(m):
         use[v] = False
-    count = best_pair(rows, normal, w, centres, m, limit2, min_sin2 * 0.0625, max_pairs, error2, use)
+    count = best_pair(rows, normal, w, centres, m, limit2, min_sin2 * 0.0625, max_pairs, far2, error2, use)
     if count < 2:
         return np.nan, np.nan, np.nan, 0
     x, y, z = solve_linear(normal, use, m)

@@ -90,7 +90,7 @@ def no_point(n, points, covariance, error_px):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def robust_points(
-    models, params, T_camera_world, uv, weight, threshold_px, sigma_px, min_sin2, max_pairs, start, stop,
+    models, params, T_camera_world, uv, weight, threshold_px, sigma_px, min_sin2, max_pairs, far_px, start, stop,
     points, covariance, used, error_px, status, residual_px,
 ):  # fmt: skip
     """Robust points with covariance and status.
@@ -105,6 +105,7 @@ def robust_points(
         sigma_px: Standard deviation of one coordinate of a residual with weight 1.
         min_sin2: Squared sine of the smallest angle between two rays that counts as parallax.
         max_pairs: Most pairs tried for a point.
+        far_px: Residual at which a disagreeing view costs most: half an image diagonal.
         start: First point to solve.
         stop: End of the points to solve; the others are left as they are.
         points: (N, 3) float64, written, NaN without a consensus.
@@ -119,6 +120,7 @@ def robust_points(
     want_residual = residual_px.shape[1] == n_points and n_points > 0
     limit2 = threshold_px * threshold_px
     sigma2 = sigma_px * sigma_px
+    far2 = far_px * far_px
     rows = np.empty((n_cameras, 12))
     normal = np.empty((n_cameras, 9))
     w = np.ones(n_cameras)
@@ -174,7 +176,7 @@ def robust_points(
             status[n] = MISSING
             continue
         x, y, z, count = solve_point(
-            rows, normal, w, centres, m, limit2, min_sin2, max_pairs, error2, use, refined, hessian
+            rows, normal, w, centres, m, limit2, min_sin2, max_pairs, far2, error2, use, refined, hessian
         )
         if count < 2:
             no_point(n, points, covariance, error_px)

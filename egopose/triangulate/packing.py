@@ -98,7 +98,7 @@ def run_robust(
     def work(start: int, stop: int) -> None:
         robust_points(
             rig.models, rig.params, rig.T_camera_world, uv_px, weight, threshold_px, sigma_px, min_sin2, max_pairs,
-            start, stop, points, covariance, used, error, status, residual,
+            0.5 * rig.diagonal_px, start, stop, points, covariance, used, error, status, residual,
         )  # fmt: skip
         points[start:stop] += rig.origin
 
