@@ -14,6 +14,7 @@ from egopose.skeleton import BODY17, HAND21
 from egopose.view.figures import SIDE_COLOURS, save_png
 from egopose.view.plots import by_joint, contact_sheet, flat_view, joint_curves, save_plots, status_timeline
 from egopose.view.reprojection import reprojection_errors, reprojection_plot
+from egopose.view.upright import upright
 from tests.view_samples import hostile_skeleton, pair
 
 pytest.importorskip("matplotlib")
@@ -63,7 +64,9 @@ def test_the_flat_view_keeps_up_upright_and_distances_honest() -> None:
         np.linalg.norm(np.diff(uv, axis=0), axis=1) <= np.linalg.norm(np.diff(points, axis=0), axis=1) + 1e-12
     ).all()
     # a camera's y axis points down
-    assert (flat_view(points + np.array([0, 1, 0]), "camera:a")[:, 1] < flat_view(points, "camera:a")[:, 1]).all()
+    R = upright(PoseSequence(BODY17, [0], [0], np.zeros((1, 17, 3)), space="camera:a")).R
+    lower = flat_view(points + np.array([0, 1, 0]), "camera:a", R=R)
+    assert (lower[:, 1] < flat_view(points, "camera:a", R=R)[:, 1]).all()
 
 
 def test_curves_carry_the_stated_error_bars() -> None:

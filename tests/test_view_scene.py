@@ -216,3 +216,53 @@ def test_nothing_is_left_when_the_page_cannot_be_written(tmp_path) -> None:
 @pytest.mark.parametrize(("value", "expected"), [(0.9, 1), (1, 1), (1.1, 2), (3, 5), (7, 10), (0.003, 0.005), (0, 1)])
 def test_ramps_end_at_round_numbers(value: float, expected: float) -> None:
     assert nice_ceiling(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("axis", ["z", "-z", "y", "-y", "x", "-x"])
+def test_a_world_with_another_up_is_shown_upright(axis: str) -> None:
+    from egopose.trajectory import Trajectory
+    from egopose.view.upright import axis_up, upright
+
+    pose, truth = pair(12)
+    R = axis_up(axis)
+    assert np.allclose(R @ R.T, np.eye(3))
+    assert np.linalg.det(R) == pytest.approx(1)
+    # a file whose axis `axis` points up
+    T = np.eye(4)
+    T[:3, :3] = R.T
+    rig = ring_rig()
+    turned = type(rig)([c.moved(T @ c.T_world_camera) for c in rig.cameras])
+    path = head_path(pose)
+    other = Trajectory(path.times_s, T @ path.T_world_camera)
+    found = upright(truth.transformed(T, "world"))
+    assert np.allclose(found.R, R)
+    assert bool(found.note) == (axis != "z")
+    plain = build_scene(pose, against=truth, rig=rig, trajectory=path)
+    scene = build_scene(
+        pose.transformed(T, "world"), against=truth.transformed(T, "world"), rig=turned, trajectory=other
+    )
+    assert np.nanmax(np.abs(unpack(scene["bodies"][0], 12) - unpack(plain["bodies"][0], 12))) < 2 * FINEST_M
+    for a, b in zip(scene["cameras"], plain["cameras"], strict=True):
+        assert np.allclose(a["corners"], b["corners"], atol=2e-4)
+        assert np.allclose(a["forward"], b["forward"], atol=1e-5)
+    assert np.allclose(scene["path"]["heads"], plain["path"]["heads"], atol=2e-4)
+    factors = [np.frombuffer(base64.b64decode(s["bodies"][0]["factor"]), "<i2").astype(int) for s in (scene, plain)]
+    assert np.abs(factors[0] - factors[1]).max() <= 2
+    # the page still tells the file's coordinates
+    to_file = np.array(scene["to_file"])
+    back = unpack(scene["bodies"][0], 12) @ to_file[:, :3].T + to_file[:, 3]
+    assert np.nanmax(np.abs(back - pose.transformed(T, "world").xyz)) < 1e-3
+
+
+def test_up_is_not_guessed_without_a_clear_trunk() -> None:
+    from egopose.view.upright import upright
+
+    pose, truth = pair(12)
+    assert np.array_equal(upright(truth).R, np.eye(3))
+    nothing = truth.replace(xyz=np.full_like(truth.xyz, np.nan), status=None)
+    assert np.array_equal(upright(nothing).R, np.eye(3))
+    tilted = np.eye(4)
+    tilted[:3, :3] = [[1, 0, 0], [0, 0.6, -0.8], [0, 0.8, 0.6]]
+    assert np.array_equal(upright(truth.transformed(tilted, "world")).R, np.eye(3))
+    with pytest.raises(EgoposeError, match="up is 'w'"):
+        build_scene(pose, up="w")  # type: ignore[arg-type]

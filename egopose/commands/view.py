@@ -16,6 +16,7 @@ from egopose.observations import Observations2D
 from egopose.pose import PoseSequence
 from egopose.rig import Rig
 from egopose.trajectory import Trajectory
+from egopose.view.upright import Up
 
 
 def load_pose(path: Path, take: str | None = None) -> PoseSequence:
@@ -56,6 +57,7 @@ def run_view(
     camera: str | None = None,
     take: str | None = None,
     title: str | None = None,
+    up: Up = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Make what was asked for; a 3D page beside the file when nothing was.
@@ -73,6 +75,7 @@ def run_view(
         camera: Which camera of the rig took the clip, when it has several.
         take: Which take, when a file holds several.
         title: Heading; the file's name by default.
+        up: The axis of the file that points up; found from the body when "auto".
         progress: Called with the share done and what is going on.
 
     Returns:
@@ -107,12 +110,14 @@ def run_view(
         from egopose.view.scene import save_scene_page
 
         embedded = None if clip is None else embed_clip(clip, pose.times_s, progress=progress)
-        page = save_scene_page(html, pose, against=other, rig=the_rig, trajectory=path, title=title, clip=embedded)
+        page = save_scene_page(
+            html, pose, against=other, rig=the_rig, trajectory=path, title=title, clip=embedded, up=up
+        )
         result["html"] = {"path": str(html), **page}
     if png is not None:
         from egopose.view.plots import save_plots
 
-        files = save_plots(png, pose, against=other, rig=the_rig, observations=seen, title=title)
+        files = save_plots(png, pose, against=other, rig=the_rig, observations=seen, title=title, up=up)
         result["png"] = [str(each) for each in files]
     if video is not None and clip is not None:
         from egopose.view.overlay import overlay_video
@@ -138,6 +143,7 @@ def view(
     camera: str | None = None,
     take: str | None = None,
     title: str | None = None,
+    up: Up = "auto",
     live: bool = False,
     port: int = 8080,
     json: bool = False,
@@ -157,6 +163,7 @@ def view(
         camera: Which camera of the rig took the clip.
         take: Which take, when a file holds several.
         title: Heading; the file's name by default.
+        up: The axis of the file that points up.
         live: Serve an interactive scene on this machine until interrupted.
         port: Port of the live scene.
         json: Print one JSON object.
@@ -171,7 +178,7 @@ def view(
     with progress_bar("view", quiet=json) as progress:
         result = run_view(
             file, against, html, png, video, rig, keypoints=keypoints, trajectory=trajectory, clip=clip,
-            camera=camera, take=take, title=title, progress=progress,
+            camera=camera, take=take, title=title, up=up, progress=progress,
         )  # fmt: skip
     lines = []
     if "html" in result:

@@ -31,6 +31,7 @@ from egopose.view.figures import (
 )  # fmt: skip
 from egopose.view.reprojection import reprojection_plot
 from egopose.view.scene import is_fine, joint_errors, joint_sides, match, root_mean_square_sigma
+from egopose.view.upright import Up, upright
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,15 +45,18 @@ _MAIN = ("left_wrist", "right_wrist", "left_ankle", "right_ankle", "nose", "wris
          "right_hand_index_4")  # fmt: skip
 
 
-def flat_view(xyz: NDArray[Any], space: str, *, yaw_deg: float = 35.0, pitch_deg: float = 14.0) -> Array:
+def flat_view(
+    xyz: NDArray[Any], space: str, *, R: Array | None = None, yaw_deg: float = 35.0, pitch_deg: float = 14.0
+) -> Array:
     """Orthographic picture coordinates (..., 2) in metres, x right and y up, of joints (..., 3).
 
     World and head frames are seen from the side and a little from above; camera frames from the camera itself,
-    turned a little.
+    turned a little. ``R`` (3, 3) makes the axes upright first.
     """
     points = np.asarray(xyz, dtype=np.float64)
+    if R is not None:
+        points = points @ R.T
     if space.startswith("camera:"):
-        points = points @ np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]]).T
         yaw_deg = -90.0 + 0.3 * yaw_deg
     yaw, pitch = np.radians(yaw_deg), np.radians(pitch_deg)
     forward = np.array([-np.cos(yaw) * np.cos(pitch), -np.sin(yaw) * np.cos(pitch), -np.sin(pitch)])
@@ -95,7 +99,7 @@ def _draw_skeleton(axes: Any, uv: Array, skeleton: Skeleton, status: NDArray[np.
 
 
 def contact_sheet(
-    pose: PoseSequence, *, against: PoseSequence | None = None, count: int = 12, title: str = ""
+    pose: PoseSequence, *, against: PoseSequence | None = None, count: int = 12, title: str = "", up: Up = "auto"
 ) -> Figure:
     """Skeletons at evenly spaced frames, all on one scale, seen from the same side.
 
@@ -104,6 +108,7 @@ def contact_sheet(
         against: A second sequence, drawn dashed; matched by frame number and joint name.
         count: How many frames.
         title: Heading.
+        up: The axis of the file that points up; see :func:`egopose.view.upright.upright`.
 
     Raises:
         EgoposeError: No frames, or nothing in common with ``against``.
@@ -113,7 +118,8 @@ def contact_sheet(
     picks = np.unique(np.linspace(0, pose.n_frames - 1, min(count, pose.n_frames)).round().astype(int))
     shown = pose.select(frames=pose.frames[picks])
     other = None if against is None else match(pose, against).select(frames=shown.frames)
-    uv = flat_view(shown.xyz, shown.space)
+    R = upright(pose, up).R
+    uv = flat_view(shown.xyz, shown.space, R=R)
     middle, reach = _frame_room(uv)
     columns = min(6, len(picks))
     rows = -(-len(picks) // columns)
@@ -128,7 +134,7 @@ def contact_sheet(
         axes.set_xlim(middle[k, 0] - reach, middle[k, 0] + reach)
         axes.set_ylim(middle[k, 1] - reach, middle[k, 1] + reach)
         if other is not None:
-            _draw_skeleton(axes, flat_view(other.xyz[k], other.space), other.skeleton, None)
+            _draw_skeleton(axes, flat_view(other.xyz[k], other.space, R=R), other.skeleton, None)
         _draw_skeleton(axes, uv[k], shown.skeleton, np.asarray(shown.status)[k])
         caption = f"frame {shown.frames[k]}, {shown.times_s[k]:.2f} s"
         known = f"{int(shown.valid[k].sum())}/{shown.n_joints} joints"
@@ -278,6 +284,7 @@ def save_plots(
     rig: Rig | None = None,
     observations: Observations2D | None = None,
     title: str = "",
+    up: Up = "auto",
 ) -> list[Path]:
     """Write the plots of a result.
 
@@ -288,16 +295,17 @@ def save_plots(
         rig: Cameras, for the reprojection plot.
         observations: What the cameras saw, for the reprojection plot.
         title: Heading of every plot.
+        up: The axis of the file that points up.
 
     Returns:
         The files written.
     """
     path = Path(path)
     if path.suffix.lower() == ".png":
-        save_png(contact_sheet(pose, against=against, title=title), path)
+        save_png(contact_sheet(pose, against=against, title=title, up=up), path)
         return [path]
     figures = {
-        "contact_sheet.png": contact_sheet(pose, against=against, title=title),
+        "contact_sheet.png": contact_sheet(pose, against=against, title=title, up=up),
         "joint_curves.png": joint_curves(pose, against=against, title=title),
         "status.png": status_timeline(pose, title=title),
     }

@@ -26,6 +26,7 @@ from egopose.skeleton import Skeleton
 from egopose.trajectory import Trajectory
 from egopose.view.packing import FAR_M, FINEST_M, encode, pack_positions, pack_uncertainty
 from egopose.view.page import viewer_document
+from egopose.view.upright import Up, upright
 
 if TYPE_CHECKING:
     from egopose.camera import Camera, Rig
@@ -34,9 +35,6 @@ Array = NDArray[np.float64]
 
 BUDGET_BYTES = 7_000_000
 """Most bytes of base64 that the joints of a page may take."""
-
-# camera axes (x right, y down, z forward) to the page's (z up)
-_UPRIGHT = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
 
 
 def build_scene(
@@ -48,6 +46,7 @@ def build_scene(
     title: str = "egopose",
     names: tuple[str, str] = ("prediction", "reference"),
     clip: dict[str, Any] | None = None,
+    up: Up = "auto",
     budget: int = BUDGET_BYTES,
 ) -> dict[str, Any]:
     """Everything the page needs, as JSON-ready builtins.
@@ -60,6 +59,7 @@ def build_scene(
         title: Heading of the page.
         names: How the page calls the two sequences.
         clip: The recording, from :func:`egopose.view.clip_video.embed_clip`.
+        up: The axis of the file that points up; see :func:`egopose.view.upright.upright`.
         budget: Most bytes of base64 for the joints.
 
     Raises:
@@ -74,7 +74,9 @@ def build_scene(
     notes += notes_thin
     if matched is not None:
         matched = match(pose, matched)
-    R = np.eye(3) if not pose.space.startswith("camera:") else _UPRIGHT
+    way = upright(pose, up)
+    R = way.R
+    notes += [way.note] if way.note else []
     bodies = [pose] if matched is None else [pose, matched]
     placed = [body.xyz.astype(np.float64) @ R.T for body in bodies]
     centre = _robust_middle(placed)
@@ -92,7 +94,7 @@ def build_scene(
         "bodies": records,
         "partner": None if matched is None else matched.skeleton.map_to(pose.skeleton).tolist(),
         "trail_frames": max(1, round((pose.fps or 30.0) * 1.0)),
-        "axis_names": ["x", "y", "z"] if R is not _UPRIGHT else ["x", "z (forward)", "-y (up)"],
+        "axis_names": list(way.names),
         "to_file": np.column_stack([R.T, R.T @ centre]).tolist(),
         "clip": clip,
         "cameras": [],
@@ -103,15 +105,16 @@ def build_scene(
     colours = (["error"] if "error" in scene["ramps"] else []) + colours
     scene["colours"] = colours + (["sigma"] if "sigma" in scene["ramps"] else [])
     in_world = pose.space == "world"
+    body_box = _box([xyz - centre for xyz in placed])
+    depth = float(np.clip(0.12 * np.linalg.norm(body_box[1] - body_box[0]), 0.02, 0.3))
     if rig is not None and in_world:
-        scene["cameras"] = [_frustum(camera, centre) for camera in rig.cameras]
+        scene["cameras"] = [_frustum(camera, R, centre, depth) for camera in rig.cameras]
     elif rig is not None:
         notes.append(f"Cameras are not drawn: the joints are in the {pose.space} frame, the cameras in the world.")
     if trajectory is not None and in_world:
-        scene["path"] = _path(trajectory, pose.times_s, centre)
+        scene["path"] = _path(trajectory, pose.times_s, R, centre)
     elif trajectory is not None:
         notes.append(f"The head's path is not drawn: the joints are in the {pose.space} frame.")
-    body_box = _box([xyz - centre for xyz in placed])
     points = [np.array([camera["centre"], *camera["corners"]]) for camera in scene["cameras"]]
     if scene["path"]:
         points.append(np.array(scene["path"]["points"]))
@@ -323,26 +326,26 @@ def frustum_corners(camera: Camera, depth: float, per_side: int = 4) -> Array:
     return (rays * scale) @ T[:3, :3].T + T[:3, 3]
 
 
-def _frustum(camera: Camera, centre: Array, depth: float = 0.3) -> dict[str, Any]:
+def _frustum(camera: Camera, R: Array, centre: Array, depth: float) -> dict[str, Any]:
     T = camera.T_world_camera
     return {
         "name": camera.name,
-        "centre": np.round(T[:3, 3] - centre, 4).tolist(),
-        "forward": np.round(T[:3, 2], 6).tolist(),
-        "corners": np.round(frustum_corners(camera, depth) - centre, 4).tolist(),
+        "centre": np.round(R @ T[:3, 3] - centre, 4).tolist(),
+        "forward": np.round(R @ T[:3, 2], 6).tolist(),
+        "corners": np.round(frustum_corners(camera, depth) @ R.T - centre, 4).tolist(),
     }
 
 
-def _path(trajectory: Trajectory, times_s: Array, centre: Array, most: int = 1500) -> dict[str, Any]:
+def _path(trajectory: Trajectory, times_s: Array, R: Array, centre: Array, most: int = 1500) -> dict[str, Any]:
     keep = np.unique(np.linspace(0, len(trajectory) - 1, min(most, len(trajectory))).round().astype(int))
     poses = trajectory.at(times_s, gaps="nan", outside="nan")
     heads: list[list[float] | None] = []
     for T in poses:
         if np.isfinite(T).all():
-            heads.append(np.round([*(T[:3, 3] - centre), *T[:3, :3].T.ravel()], 4).tolist())
+            heads.append(np.round([*(R @ T[:3, 3] - centre), *(R @ T[:3, :3]).T.ravel()], 4).tolist())
         else:
             heads.append(None)
-    points = np.round(trajectory.T_world_camera[keep, :3, 3] - centre, 4)
+    points = np.round(trajectory.T_world_camera[keep, :3, 3] @ R.T - centre, 4)
     return {"name": "head", "points": points.tolist(), "heads": heads, "size": 0.15}
 
 
@@ -370,7 +373,9 @@ def _floor(pose: PoseSequence, xyz: Array, box: Array, centre: Array) -> dict[st
     elif known.any():
         lowest = np.nanmin(heights[known], axis=1)
         z = float(np.percentile(lowest, 5))
-        what = f"at the lowest joints (z = {z + centre[2]:.2f} m)" if pose.space == "world" else "at the lowest joints"
+        what = (
+            f"at the lowest joints (height {z + centre[2]:.2f} m)" if pose.space == "world" else "at the lowest joints"
+        )
     else:
         z, what = -1.0, "arbitrary"
     size = float(max(box[1, :2] - box[0, :2]))
