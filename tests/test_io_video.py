@@ -108,8 +108,7 @@ def test_odd_sizes_and_refusals(tmp_path: Path) -> None:
         ([np.zeros((4, 4), np.uint8)], r"expected \(H, W, 3\) uint8"),
     ):
         with pytest.raises(EgoposeError, match=message), VideoWriter(tmp_path / "y.mp4", 25) as video:
-            for image in images:
-                video.add(image)
+            [video.add(image) for image in images]
     with pytest.raises(EgoposeError, match="no image was added"), VideoWriter(tmp_path / "y.mp4", 25):
         pass
     with pytest.raises(EgoposeError, match="fps is 0"):

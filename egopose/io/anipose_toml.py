@@ -114,8 +114,8 @@ def write(rig: Rig, path: Path) -> None:
     for camera in rig.cameras:
         terms = opencv_terms(camera, f"{path}: camera {camera.name!r}")
         lines += [
-            f"[{_quoted_key(camera.name)}]",
-            f"name = {_quoted(camera.name)}",
+            f"[{_quoted_key(str(camera.name))}]",
+            f"name = {_quoted(str(camera.name))}",
             f"size = [{terms.size[0]}, {terms.size[1]}]",
             f"matrix = {_list(terms.K)}",
             f"distortions = {_list(terms.distortion)}",

@@ -215,7 +215,7 @@ def read_hand_tracking(path: Path, *, min_confidence: float = 0.0) -> PoseSequen
     return PoseSequence(
         skeleton=HANDS42,
         frames=np.arange(table.n_rows),
-        times_s=table.integers("tracking_timestamp_us") * 1e-6,
+        times_s=table.integers("tracking_timestamp_us").astype(np.float64) * 1e-6,
         xyz=float32(xyz),
         space="camera:device",
         provenance=source(path, "aria-hand-tracking", not_tracked=missing),

@@ -145,10 +145,10 @@ def read(
         table = mapping(entry, at)
         if not table.get("keypoints"):
             continue
-        points = numbers(table["keypoints"], f"{at}: keypoints", finite=False).ravel()
-        if points.size % 3:
-            raise EgoposeError(f"{at}: {points.size} numbers in keypoints; expected x, y and score for each joint")
-        points = points.reshape(-1, 3)
+        values = numbers(table["keypoints"], f"{at}: keypoints", finite=False)
+        if values.size % 3:
+            raise EgoposeError(f"{at}: {values.size} numbers in keypoints; expected x, y and score for each joint")
+        points = values.reshape(-1, 3)
         image_id = _hashable(key(table, "image_id", at), at)
         image = images.get(image_id)
         if image is not None:

@@ -268,7 +268,7 @@ def write_hand(obj: Any, path: Path, *, missing: str = "error") -> None:
                     f"{where}: frame {hands.frames[partly[0]]}: the {side} hand has {int(known[partly[0]].sum())} of "
                     f"{HAND21.n_joints} joints ({partly.size} such frames); fill them, or give missing='nan'"
                 )
-            for frame, rows, any_known in zip(frames.values(), points, known.any(axis=1)):
+            for frame, rows, any_known in zip(frames.values(), points, known.any(axis=1).tolist()):
                 frame[f"{side}_hand_3d"] = _rows(rows) if any_known else []
         content[uid] = frames
     _write(path, content)

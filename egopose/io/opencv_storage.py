@@ -173,7 +173,8 @@ def _record(
 
 def _kalibr(content: Mapping[str, Any], where: str) -> list[CameraRecord]:
     """A Kalibr chain: each camera's pose is relative to the one before; the first camera is the world."""
-    records, T_camera_world = [], np.eye(4)
+    records: list[CameraRecord] = []
+    T_camera_world = np.eye(4)
     for name, table in content.items():
         at = f"{where}: {name}"
         if "T_cn_cnm1" in table:

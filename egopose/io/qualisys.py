@@ -59,7 +59,7 @@ def read(path: Path, *, distortion_divisor: float = 64.0) -> Rig:
     root = parse_xml(read_text(path, max_bytes=64 << 20), Path(path))
     if not (np.isfinite(distortion_divisor) and distortion_divisor != 0):
         raise EgoposeError(f"distortion_divisor is {distortion_divisor}; expected a number other than 0")
-    records = []
+    records: list[CameraRecord] = []
     for element in root.iter("camera"):
         name = element.get("serial") or f"cam{len(records) + 1:02d}"
         where = f"{path}: camera {name!r}"

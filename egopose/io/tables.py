@@ -219,11 +219,10 @@ def keypoints_from_columns(
     _once((v * frames.size + t) * found.n_joints + j, where)
     uv = np.full((*shape, 2), np.nan)
     uv[v, t, j, 0], uv[v, t, j, 1] = columns["u_px"], columns["v_px"]
-    score = None
+    score: NDArray[np.float32] | None = None
     if "score" in columns:
-        score = np.zeros(shape)
-        score[v, t, j] = columns["score"]
-        score = float32(score)
+        score = np.zeros(shape, dtype=np.float32)
+        score[v, t, j] = float32(columns["score"])
     return Observations2D(
         skeleton=found,
         views=tuple(views),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +122,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         nominal = float(stream.average_rate or stream.guessed_rate or 30)
         base = float(stream.time_base)
     with _open(path) as (container, stream):
-        times = _stamps(container, stream) * base
+        times: NDArray[np.float64] = _stamps(container, stream).astype(np.float64) * base
     if times.size == 0:
         raise EgoposeError(f"{path}: no packet has a time stamp; convert the video to mp4")
     fps = (times.size - 1) / (times[-1] - times[0]) if times.size > 1 else nominal
@@ -274,14 +274,14 @@ class VideoWriter:
                     self._container.mux(packet)
                 self._container.close()
             except OSError as failure:
-                return self._fail(failure)
+                self._fail(failure)
         elif self._container is not None:
             # the header may be unwritten: closing is best effort
             with contextlib.suppress(Exception):
                 self._container.close()
         return self._stack.__exit__(kind, error, trace)
 
-    def _fail(self, failure: OSError) -> None:
+    def _fail(self, failure: OSError) -> NoReturn:
         with contextlib.suppress(Exception):
             self._container.close()
         # the surrounding context removes the temporary file and names the reason
