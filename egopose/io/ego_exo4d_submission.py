@@ -262,13 +262,14 @@ def write_hand(obj: Any, path: Path, *, missing: str = "error") -> None:
         for side in SIDES:
             columns = HANDS42.indices([f"{side}_hand_{joint}" for joint in HAND21.joints])
             points, known = hands.xyz[:, columns], hands.valid[:, columns]
+            some = [bool(row.any()) for row in known]
             partly = np.flatnonzero(known.any(axis=1) & ~known.all(axis=1))
             if missing == "error" and partly.size:
                 raise EgoposeError(
                     f"{where}: frame {hands.frames[partly[0]]}: the {side} hand has {int(known[partly[0]].sum())} of "
                     f"{HAND21.n_joints} joints ({partly.size} such frames); fill them, or give missing='nan'"
                 )
-            for frame, rows, any_known in zip(frames.values(), points, known.any(axis=1).tolist()):
+            for frame, rows, any_known in zip(frames.values(), points, some):
                 frame[f"{side}_hand_3d"] = _rows(rows) if any_known else []
         content[uid] = frames
     _write(path, content)
