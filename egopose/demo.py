@@ -57,7 +57,12 @@ def _turn(axis: str, angle: Array) -> Array:
 
 
 def walking_person(times_s: Array, *, seed: int = 0) -> Array:
-    """Joints of a person who walks in a circle, swings and raises the arms, and opens and closes the hands.
+    """Joints of the demo's person, (T, 59, 3); see :func:`walking_wearer`."""
+    return walking_wearer(times_s, seed=seed)[0]
+
+
+def walking_wearer(times_s: Array, *, seed: int = 0) -> tuple[Array, Array]:
+    """Joints and head camera of a person who walks in a circle, swings and raises the arms, and moves the fingers.
 
     A forward-kinematic figure (x forward, y left, z up in each local frame), so bone lengths are exactly constant.
 
@@ -66,7 +71,8 @@ def walking_person(times_s: Array, *, seed: int = 0) -> Array:
         seed: Varies phases.
 
     Returns:
-        (T, 59, 3) float64 metres, world z up, floor at 0, order of ``BODY17_HANDS``.
+        (T, 59, 3) float64 metres, world z up, floor at 0, order of ``BODY17_HANDS``; and ``T_world_camera`` (T, 4, 4)
+        of a camera between the eyes that looks straight ahead.
     """
     t = np.asarray(times_s, dtype=np.float64)
     phase = np.random.default_rng(seed).uniform(0, 2 * np.pi, 4)
@@ -104,7 +110,10 @@ def walking_person(times_s: Array, *, seed: int = 0) -> Array:
         hand = _hand(wrist, R_hand, sign, t)
         joints.update({f"{side}_hand_{name}": points for name, points in hand.items()})
     xyz = np.stack([joints[name] for name in BODY17_HANDS.joints], axis=1)
-    return xyz - [0, 0, xyz[..., 2].min()]
+    floor = np.array([0, 0, xyz[..., 2].min()])
+    R_camera = R_head @ np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    T_world_camera = rigid.make_transform(R_camera, put(head, R_head, (0.09, 0.0, 0.02)) - floor)
+    return xyz - floor, T_world_camera
 
 
 def _hand(wrist: Array, R_hand: Array, sign: float, t: Array) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """Run the benchmarks and put their tables into the docs.
 
-Each script under benchmarks/ measures ratios to named peers in one process, writes benchmarks/results/<name>.json with the
-machine it ran on, and renders its own table. Usage: python tools/bench.py [NAME ...] [--tables-only]
+Each script under benchmarks/ measures ratios to named peers in one process, writes benchmarks/results/<name>.json with
+the machine it ran on, and renders its own table. Usage: python tools/bench.py [NAME ...] [--tables-only]
 """
 
 from __future__ import annotations
