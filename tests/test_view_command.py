@@ -121,3 +121,12 @@ def test_the_live_scene_serves_this_machine_only() -> None:
             assert answer.status == 200
     finally:
         scene.close()
+
+
+def test_evaluate_writes_a_page_that_links_to_the_scene(files: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "score.html"
+    assert main(["evaluate", "pose", str(files["pose"]), str(files["truth"]), "--out", str(out)]) == 0
+    numbers = json.loads((tmp_path / "score.json").read_text())
+    assert f"{numbers['metrics']['mpjpe_mm']:.2f} mm" in out.read_text()
+    assert 'href="score_3d.html#frame=' in out.read_text()
+    assert (tmp_path / "score_3d.html").is_file()

@@ -248,3 +248,21 @@ def test_a_sequence_of_points_without_places_still_reports(tmp_path: Path) -> No
     a = PoseSequence(board, [0, 1], [0, 0.1], rng.normal(size=(2, 4, 3)))
     write_metrics_report(tmp_path / "m.html", {}, {"board": (a, a)})
     assert skeleton_chart(board, {}, unit="mm", label="x") == ""
+
+
+def test_nested_scores_are_shown_in_full(tmp_path: Path) -> None:
+    scores = {
+        "metrics": {"pa_mpjpe_mm": 12.345, "pck_50mm": 0.5},
+        "coverage": {"share": 0.25, "by_status": {"ok": 7, "missing": 3}},
+        "per_joint": {f"joint_{k}": float(k) for k in range(30)},
+        "hands": {"left": {"mpjpe_mm": 4.0, "frames": 2}, "right": {"mpjpe_mm": None, "frames": 0}},
+    }
+    write_metrics_report(tmp_path / "m.html", scores)
+    text = (tmp_path / "m.html").read_text()
+    for expected in (
+        "<b>12.35 mm</b><span>pa mpjpe</span>", "<b>50.0 %</b><span>pck 50mm</span>",
+        "<td>by status: ok</td><td>7</td>",
+        "<td>share</td><td>25.0 %</td>", "<summary>All 30</summary>", "<th class=n>mpjpe (mm)</th>",
+        '<td>right</td><td class="n" data-value="NaN">–</td>',
+    ):  # fmt: skip
+        assert expected in text or expected.replace("12.35", "12.34") in text, expected

@@ -12,6 +12,7 @@ import tyro
 
 from egopose import __version__
 from egopose.commands.output import emit, plain
+from egopose.commands.report_page import SUFFIXES, write_evaluation_page
 from egopose.errors import EgoposeError
 from egopose.files import write_json
 from egopose.metrics.protocols import (
@@ -129,7 +130,7 @@ def evaluate_body(
         mode: strict refuses what the official script refuses; lenient scores what is there and counts the rest.
         camera_poses: Baseline only: folder of camera_pose/<take_uid>.json, for velocities in the camera's frame.
         without_bouldering: Baseline only: leave out bouldering takes, as the baseline's data set does.
-        out: Also write the result here as JSON.
+        out: Also write the result here as JSON, or as a page when the name ends in .html.
         json: Print one JSON object.
     """
     result = run_evaluate_body(
@@ -198,7 +199,7 @@ def evaluate_hand(
         gt: Ground truth with left_hand_valid_3d and right_hand_valid_3d.
         offset: Add the ground truth's wrist to the prediction, for joints relative to the wrist.
         mode: strict refuses what the official script refuses; lenient scores what is there and counts the rest.
-        out: Also write the result here as JSON.
+        out: Also write the result here as JSON, or as a page when the name ends in .html.
         json: Print one JSON object.
     """
     result = run_evaluate_hand(pred, gt, offset=offset, mode=mode)
@@ -226,18 +227,27 @@ def evaluate_pose(
         joints: Only these joints.
         root: Also report errors after subtracting this joint.
         take: Uid or name of the take, for files with several.
-        out: Also write the result here as JSON.
+        out: Also write the result here as JSON, or as a page when the name ends in .html.
         json: Print one JSON object.
     """
     from egopose.commands.pose_scores import pose_table, run_evaluate_pose
 
     result = run_evaluate_pose(pred, gt, joints=joints, root=root, take=take)
-    _deliver(result, pose_table(result), out, json)
+    _deliver(result, pose_table(result), out, json, (pred, gt), take)
 
 
-def _deliver(result: Mapping[str, Any], text: str, out: Path | None, as_json: bool) -> None:
+def _deliver(
+    result: Mapping[str, Any],
+    text: str,
+    out: Path | None,
+    as_json: bool,
+    files: tuple[Path, Path] | None = None,
+    take: str | None = None,
+) -> None:
     document = {**result, "versions": versions()}
-    if out is not None:
+    if out is not None and out.suffix.lower() in SUFFIXES:
+        write_evaluation_page(out, plain(document), title=f"Evaluation: {out.stem}", files=files, take=take)
+    elif out is not None:
         write_json(out, plain(document))
     emit(document, text, as_json)
 

@@ -14,7 +14,7 @@ from egopose.errors import EgoposeError
 from egopose.pose import PoseSequence
 from egopose.skeleton import Skeleton
 from egopose.view.charts import PALETTE, Line, bars, lines, skeleton_chart
-from egopose.view.report_html import Column, Report, finite, number, percent, relative_link, save_json
+from egopose.view.report_html import Column, Report, number, percent, relative_link, save_json
 from egopose.view.scene import joint_errors, match, nice_ceiling
 
 Array = NDArray[np.float64]
@@ -147,26 +147,38 @@ def split_unit(name: str) -> tuple[str, str]:
     return name.replace("_", " "), ""
 
 
+def _shown(key: str, value: Any) -> tuple[str, str]:
+    """One number as (value, name) for people."""
+    name, unit = split_unit(key)
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return "–" if value is None else str(value), name
+    if isinstance(value, int | np.integer):
+        return f"{int(value):,}".replace(",", " ") + (f" {unit}" if unit else ""), name
+    if any(word in name.split() for word in ("coverage", "share", "pck", "auc")):
+        return percent(value), name
+    return number(value, 2 if unit else 3, unit), name
+
+
 def _scores(page: Report, scores: Mapping[str, Any]) -> None:
     """Numbers become key figures, tables of numbers become tables, texts and lists become remarks."""
     figures, remarks = [], []
     tables: list[tuple[str, Mapping[str, Any]]] = []
     for key, value in scores.items():
-        name, unit = split_unit(str(key))
         if isinstance(value, Mapping):
-            tables.append((name, value))
-        elif isinstance(value, str | bool) or value is None:
-            remarks.append(f"{name}: {'–' if value is None else value}")
+            if key == "metrics":
+                figures += [_shown(str(k), v) for k, v in value.items() if not isinstance(v, Mapping | list)]
+            else:
+                tables.append((split_unit(str(key))[0], value))
         elif isinstance(value, list | tuple):
-            remarks += [f"{name}: {item}" for item in list(value)[:50] if not isinstance(item, Mapping | list)]
-        elif isinstance(value, np.ndarray):
-            continue
-        elif isinstance(value, int | np.integer):
-            figures.append((f"{int(value):,}".replace(",", " "), name))
-        elif unit == "" and "coverage" in name:
-            figures.append((percent(value), name))
-        else:
-            figures.append((number(value, 3 if unit == "" else 2, unit), name))
+            name = split_unit(str(key))[0]
+            items = [str(item) for item in list(value)[:100] if not isinstance(item, Mapping | list)]
+            # names fit on one line, sentences want their own
+            short = all(len(item) < 40 and not item.count(" ") > 3 for item in items)
+            remarks += [f"{name}: {', '.join(items)}"] if short and items else [f"{name}: {item}" for item in items]
+        elif isinstance(value, str | bool) or value is None:
+            remarks.append(f"{split_unit(str(key))[0]}: {'–' if value is None else value}")
+        elif not isinstance(value, np.ndarray):
+            figures.append(_shown(str(key), value))
     if figures:
         page.figures(figures)
     for name, table in tables:
@@ -176,29 +188,43 @@ def _scores(page: Report, scores: Mapping[str, Any]) -> None:
         page.points(remarks)
 
 
+def _flat(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    """The numbers and texts of nested tables, with the names on the way to them."""
+    rows: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{before}{split_unit(str(key))[0]}: ")
+        elif not isinstance(value, list | tuple | np.ndarray):
+            rows.append((f"{before}{key}", value))
+    return rows
+
+
 def _score_table(page: Report, name: str, table: Mapping[str, Any]) -> None:
-    rows = {str(k): v for k, v in table.items() if isinstance(v, Mapping)}
-    single = {str(k): v for k, v in table.items() if not isinstance(v, Mapping | list | tuple | np.ndarray)}
+    """Rows of the same columns become a grid; anything else a list of names and values."""
     page.section(name.capitalize())
-    if rows:
+    rows = {str(k): v for k, v in table.items() if isinstance(v, Mapping)}
+    if (
+        rows
+        and len(rows) == len(table)
+        and not any(isinstance(v, Mapping) for row in rows.values() for v in row.values())
+    ):
         keys = list(dict.fromkeys(str(k) for row in rows.values() for k in row))
-        keys = [k for k in keys if not any(isinstance(row.get(k), Mapping | list) for row in rows.values())]
+        keys = [k for k in keys if not any(isinstance(row.get(k), list) for row in rows.values())]
         columns = [Column(name)]
         for key in keys:
             text, unit = split_unit(key)
-            whole = all(isinstance(row.get(key, 0), int) for row in rows.values())
-            textual = any(isinstance(row.get(key), str) for row in rows.values())
+            values = [row[key] for row in rows.values() if row.get(key) is not None]
+            whole = all(isinstance(v, int) for v in values)
+            textual = any(isinstance(v, str) for v in values)
             digits = None if textual else 0 if whole else 3
             columns.append(Column(f"{text} ({unit})" if unit else text, digits, heat=not whole and not textual))
-        page.table(columns, [[row, *(values.get(k) for k in keys)] for row, values in rows.items()])
-    if single:
-        texts = []
-        for key, value in single.items():
-            text, unit = split_unit(key)
-            known = finite(value)
-            shown = str(value) if known is None or isinstance(value, int) else number(known, 4, unit)
-            texts.append([text, "–" if value is None else shown])
-        page.table([Column(""), Column("value")], texts)
+        page.table(
+            columns, [[row, *(values.get(k) for k in keys)] for row, values in rows.items()],
+            fold=f"All {len(rows)}" if len(rows) > 40 else "",
+        )  # fmt: skip
+        return
+    shown = [_shown(key, value)[::-1] for key, value in _flat(table)]
+    page.table([Column(""), Column("value")], shown, fold=f"All {len(shown)}" if len(shown) > 20 else "")
 
 
 def _joint_names(measured: Sequence[Errors]) -> list[str]:
