@@ -25,7 +25,7 @@ assert VEC is not None
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
 def count_tile(tile, J, state):
-    """Which joints count (the tile's last rows become 1 or 0), the first of each frame as its shift, how many."""
+    """Which joints count (the tile's last rows: 1 or 0), the first of each frame as its shift, how many."""
     zero = splat(0.0)
     n = zero
     px, py, pz, tx, ty, tz = zero, zero, zero, zero, zero, zero
@@ -39,7 +39,7 @@ def count_tile(tile, J, state):
         # zero times a number is zero, times anything else it is not
         use = (fma(x, zero, fma(y, zero, z * zero)) == 0.0) & (load(tile, m) > 0.5)
         counts = keep(use, splat(1.0))
-        store(tile, m, counts)
+        store(tile, m + J * W, counts)
         n = n + counts
         if bits(found) != _FULL:
             new = use & (found ^ (zero == 0.0))
@@ -70,7 +70,7 @@ def fit_tile(tile, J, state):
     for j in range(J):
         at = 3 * j * W
         to = at + 3 * J * W
-        use = load(tile, (6 * J + j) * W) > 0.5
+        use = load(tile, (7 * J + j) * W) > 0.5
         a = keep(use, load(tile, at) - p0)
         b = keep(use, load(tile, at + W) - p1)
         c = keep(use, load(tile, at + 2 * W) - p2)
@@ -181,7 +181,7 @@ def residuals_tile(tile, J, state, scaled, out):
         x = fma(a00, a, fma(a01, b, fma(a02, c, bx - (load(tile, to) - t0))))
         y = fma(a10, a, fma(a11, b, fma(a12, c, by - (load(tile, to + W) - t1))))
         z = fma(a20, a, fma(a21, b, fma(a22, c, bz - (load(tile, to + 2 * W) - t2))))
-        e = keep(load(tile, (6 * J + j) * W) > 0.5, root(fma(x, x, fma(y, y, z * z))))
+        e = keep(load(tile, (7 * J + j) * W) > 0.5, root(fma(x, x, fma(y, y, z * z))))
         store(out, j * W, e)
         total = total + e
     return total
@@ -362,21 +362,22 @@ def pa_frames(pred, target, valid, J, start, stop, scaled, total, count, each):
         each: (N * J,) float64, out: every distance, 0 where the joint does not count; or empty: not wanted.
     """
     W = LANES
-    tile, state, rows = np.ones(7 * J * W), np.empty(STATE * W), np.empty(J * W)
+    tile, state, rows = np.ones(8 * J * W), np.empty(STATE * W), np.empty(J * W)
     spare_p, spare_t = np.empty(W * J * 3, dtype=pred.dtype), np.empty(W * J * 3, dtype=target.dtype)
     spare_v = np.empty(W * J, dtype=np.uint8)
     sums, single = np.empty(W), np.empty(J)
-    if valid.size == 0:
-        tile[6 * J * W :] = 1.0
     for frame in range(start, stop, W):
-        if valid.size == 0:
-            for i in range(6 * J * W, 7 * J * W):
-                tile[i] = 1.0
         fill_tile(pred, target, valid, J, frame, stop, tile, spare_p, spare_t, spare_v)
         count_tile(tile, J, state)
         good = fit_tile(tile, J, state)
-        store(sums, 0, residuals_tile(tile, J, state, scaled, rows))
+        result = residuals_tile(tile, J, state, scaled, rows)
         lanes = min(W, stop - frame)
+        if good == _FULL and lanes == W and each.size == 0:
+            store(total, frame, result)
+            for lane in range(W):
+                count[frame + lane] = np.int64(state[6 * W + lane])
+            continue
+        store(sums, 0, result)
         for lane in range(lanes):
             if good >> lane & 1:
                 total[frame + lane] = sums[lane]

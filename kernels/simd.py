@@ -81,7 +81,12 @@ def _arithmetic(symbol, method):
         return getattr(builder, method)(_spread(builder, args[0]), args[1])
 
 
-for _symbol, _method in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+for _symbol, _method in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
     _arithmetic(_symbol, _method)
 
 
@@ -99,7 +104,13 @@ def _comparison(symbol, sign):
         return builder.fcmp_ordered(sign, args[0], _spread(builder, args[1]))
 
 
-for _symbol, _sign in ((operator.gt, ">"), (operator.lt, "<"), (operator.eq, "=="), (operator.ge, ">="), (operator.le, "<=")):
+for _symbol, _sign in (
+    (operator.gt, ">"),
+    (operator.lt, "<"),
+    (operator.eq, "=="),
+    (operator.ge, ">="),
+    (operator.le, "<="),
+):
     _comparison(_symbol, _sign)
 
 
@@ -162,9 +173,7 @@ def fma(typingctx, a, b, c):
     """``a * b + c`` with one rounding."""
 
     def codegen(context, builder, sig, args):
-        fn = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_VEC, [_VEC] * 3), f"llvm.fma.v{LANES}f64"
-        )
+        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VEC, [_VEC] * 3), f"llvm.fma.v{LANES}f64")
         return builder.call(fn, args)
 
     return VEC(VEC, VEC, VEC), codegen
@@ -242,16 +251,25 @@ def turn_block(typingctx, source, start, stride, tile, offset):
         src, begin, step, dst, to = args
         kind = sig.args[0].dtype
         element = context.get_data_type(kind) if kind != types.uint8 else ir.IntType(8)
-        vector = ir.VectorType(element, LANES)
         index = ir.IntType(64)
         i32 = ir.IntType(32)
         width = {types.float64: 8, types.float32: 4, types.uint8: 1}[kind]
-        rows = []
-        for lane in range(LANES):
-            at = builder.add(begin, builder.mul(step, ir.Constant(index, lane)))
-            pointer = builder.bitcast(_pointer(context, builder, sig.args[0], src, at), vector.as_pointer())
-            rows.append(builder.load(pointer, align=width))
-        half = LANES // 2
+        part = LANES // 2
+        short = ir.VectorType(element, part)
+        pick = ir.VectorType(i32, LANES)
+        join = ir.Constant(pick, list(range(LANES)))
+        rows = [None] * LANES
+        # the first exchange, of half rows, happens in the loads
+        for i in range(part):
+            for k in range(2):
+                halves = []
+                for lane in (i, i + part):
+                    at = builder.add(begin, builder.mul(step, ir.Constant(index, lane)))
+                    at = builder.add(at, ir.Constant(index, k * part))
+                    pointer = builder.bitcast(_pointer(context, builder, sig.args[0], src, at), short.as_pointer())
+                    halves.append(builder.load(pointer, align=width))
+                rows[i + k * part] = builder.shuffle_vector(*halves, join)
+        half = part // 2
         while half:
             for i in range(LANES):
                 if i & half:
@@ -259,7 +277,6 @@ def turn_block(typingctx, source, start, stride, tile, offset):
                 a, b = rows[i], rows[i + half]
                 low = [c if not c & half else LANES + c - half for c in range(LANES)]
                 high = [c + half if not c & half else LANES + c for c in range(LANES)]
-                pick = ir.VectorType(i32, LANES)
                 rows[i] = builder.shuffle_vector(a, b, ir.Constant(pick, low))
                 rows[i + half] = builder.shuffle_vector(a, b, ir.Constant(pick, high))
             half //= 2

@@ -1,8 +1,9 @@
 """Frames into tiles: LANES frames side by side, one row per coordinate, small enough for the first cache.
 
-A tile has 7 rows per joint: the prediction's x y z, the target's x y z, and 1 where the joint may count.
+A tile has 8 rows per joint: the prediction's x y z, the target's x y z, 1 where the joint may count (all ones at first,
+and left so without a mask), and 1 where it does.
 Row r of the tile is the LANES numbers from ``r * LANES``: prediction rows first (3 J), then the target's (3 J), then
-the mask's (J).
+the mask's (J) and the counted joints' (J).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def fill_tile(pred, target, valid, J, frame, stop, tile, spare_p, spare_t, spare
         J: Joints.
         frame: First frame.
         stop: One past the last frame that may be read.
-        tile: (7 * J * LANES,) float64, out.
+        tile: (8 * J * LANES,) float64, ones at first; out.
         spare_p: (LANES * J * 3,) scratch of the type of ``pred`` for the last frames.
         spare_t: The same for the target.
         spare_v: (LANES * J,) uint8 scratch.
