@@ -1,0 +1,124 @@
+"""``egopose predict``: an ego clip in, 3D joints of the wearer out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from egopose.camera import Camera
+from egopose.commands.output import emit, progress_bar
+from egopose.errors import EgoposeError
+from egopose.rig import Rig
+from egopose.trajectory import Trajectory
+
+
+def load_camera(source: str, size: tuple[int, int]) -> Camera:
+    """A camera from a file with one camera (or ``FILE:NAME``), or from a preset ``pinhole:DEGREES``.
+
+    Args:
+        source: What the user gave.
+        size: Image (width, height) of the clip, for presets.
+
+    Raises:
+        EgoposeError: Neither, or the file holds several cameras and none was named.
+    """
+    kind, _, value = source.partition(":")
+    if kind == "pinhole" and value:
+        try:
+            angle = float(value)
+        except ValueError:
+            angle = math.nan
+        if not 10 <= angle <= 150:
+            raise EgoposeError(f"--camera {source}: expected pinhole:DEGREES, the horizontal angle, 10 to 150")
+        focal = size[0] / 2 / math.tan(math.radians(angle) / 2)
+        return Camera.pinhole(focal, None, size, name="ego")
+    path, _, name = source.rpartition(":") if not Path(source).exists() and ":" in source else (source, "", "")
+    from egopose.io import load
+
+    found = load(path or source)
+    if isinstance(found, Camera):
+        return found
+    if not isinstance(found, Rig):
+        raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected a camera")
+    if name:
+        return found[name]
+    if len(found) != 1:
+        raise EgoposeError(f"{path}: holds {len(found)} cameras; choose one with --camera {path}:NAME: {found.names}")
+    return found.cameras[0]
+
+
+def load_trajectory(path: Path) -> Trajectory:
+    """Head poses from a file of any known format.
+
+    Raises:
+        EgoposeError: Unreadable, or no trajectory.
+    """
+    from egopose.io import load
+
+    found = load(path)
+    if isinstance(found, Rig):
+        # a camera_pose file holds both; the head's path is asked for by name
+        found = load(path, part="trajectory")
+    if not isinstance(found, Trajectory):
+        raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected head poses over time")
+    return found
+
+
+def predict(
+    clip: tyro.conf.Positional[Path | None] = None,
+    /,
+    *,
+    out: Path,
+    camera: str | None = None,
+    trajectory: Path | None = None,
+    weights: str = "nano",
+    device: str = "cpu",
+    mode: str = "offline",
+    space: Literal["world", "head", "camera"] | None = None,
+    missing_poses: Literal["error", "nearest", "absent"] = "error",
+    json: bool = False,
+) -> None:
+    """Predict the wearer's 3D joints from a clip, from the head's path, or from both.
+
+    Args:
+        clip: The video of the head-worn camera; leave it out to use the head's path alone.
+        out: Result; the format follows from the suffix.
+        camera: File with the camera (FILE or FILE:NAME), or pinhole:DEGREES.
+        trajectory: Head poses over time, any known format.
+        weights: Weights that come with the package, or a .safetensors file.
+        device: cpu, cuda, cuda:N or auto.
+        mode: offline, causal, or the number of frames to look ahead.
+        space: Frame of the result; by default world with a trajectory, else camera.
+        missing_poses: What to do where the trajectory has a gap or ends early.
+        json: Print one JSON object.
+    """
+    from egopose.clip import Clip
+    from egopose.io import save
+    from egopose.predict import Predictor
+
+    ahead: Any = int(mode) if mode.isdigit() else mode
+    lens = None
+    if clip is not None:
+        from egopose.io.video import probe
+
+        size = probe(clip).size
+        lens = None if camera is None else load_camera(camera, size)
+    elif camera is not None:
+        raise EgoposeError("--camera was given without a clip; give the video, or leave the camera out")
+    path = None if trajectory is None else load_trajectory(trajectory)
+    recording = Clip(frames=clip, camera=lens, trajectory=path)
+    predictor = Predictor.from_pretrained(weights, device=device)
+    with progress_bar("predict") as progress:
+        pose = predictor.predict(recording, mode=ahead, space=space, missing_poses=missing_poses, progress=progress)
+    save(pose, out)
+    inputs = dict(pose.provenance)
+    counts = {name: count for name, count in pose.status_counts().items() if count}
+    text = (
+        f"{pose.n_frames} frames x {pose.n_joints} joints, {pose.space} frame -> {out}\n"
+        f"joints: {', '.join(f'{name} {count}' for name, count in counts.items())}\n"
+        f"inputs used: {', '.join(f'{k}={v}' for k, v in inputs.items() if isinstance(v, bool | str | int | float))}"
+    )
+    emit({"out": str(out), "frames": pose.n_frames, "status": counts, "provenance": inputs}, text, json)
