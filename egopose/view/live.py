@@ -39,6 +39,8 @@ class LiveScene:
         """
         viser: Any = require("viser", "view")
         self.server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
+        # the share button would open a tunnel to the outside
+        self.server.gui.configure_theme(show_share_button=False, show_logo=False)
         self.server.scene.set_up_direction("+z")
         self.server.scene.add_grid("/floor", width=6.0, height=6.0, cell_size=0.5)
         self._joints: dict[str, Any] = {}
@@ -85,7 +87,7 @@ class LiveScene:
             bones = np.array([(a, b) for a, b in pose.skeleton.bones if known[a] and known[b]], dtype=np.int64)
             if bones.size:
                 handles.append(
-                    scene.add_line_segments(f"/{name}/bones", xyz[bones], colours[bones], thickness=0.008)
+                    scene.add_line_segments(f"/{name}/bones", xyz[bones], colours[bones], thickness=0.014)
                 )  # fmt: skip
             if sigma is not None and not reference:
                 handles += self._error_bars(name, xyz, sigma[frame], colours)
