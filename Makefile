@@ -42,9 +42,12 @@ bench: setup
 
 docs: setup
 	$(BIN)/python tools/bench.py --tables-only
+	$(BIN)/python tools/screenshots.py
 
 wheel: setup
 	$(BIN)/python tools/check_wheel.py
 
 clean:
 	rm -rf build dist *.egg-info $(OUT) .pytest_cache .mypy_cache .ruff_cache
+	@# compiled kernels do not notice an edited kernel file that they call
+	rm -f kernels/__pycache__/*.nb[ic]

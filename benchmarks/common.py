@@ -68,7 +68,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def put_table(page: str, marker: str, table: str) -> None:
-    """Replace what stands between ``<!-- marker -->`` and ``<!-- /marker -->`` in a page of docs/; the page is made if absent."""
+    """Replace what stands between the two marker comments in a page of docs/; the page is made if absent."""
     path = ROOT / "docs" / page
     start, stop = f"<!-- {marker} -->", f"<!-- /{marker} -->"
     text = path.read_text() if path.exists() else f"# {Path(page).stem}\n\n{start}\n{stop}\n"

@@ -128,7 +128,7 @@ def _from_video(clip: Clip, path: os.PathLike[str], missing: Missing, use_images
 
 def _from_images(clip: Clip, missing: Missing, use_images: bool) -> Steps:
     # the number of frames is needed up front; a caller with endless input streams
-    images = list(clip.frames) if clip.frames is not None else []  # type: ignore[arg-type]
+    images: list[Any] = [] if clip.frames is None else list(clip.frames)  # type: ignore[arg-type]
     if not images:
         raise EgoposeError("clip: has no frames; expected at least one image")
     if clip.times_s is not None:

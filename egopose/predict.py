@@ -307,7 +307,7 @@ def _live(frames: Any, trajectory: Any, times_s: Any, fps: float | None, use: bo
     done = object()
     while True:
         # frames set the pace; without them the poses, or a recorded trajectory's times
-        frame = next(images, done) if images is not None else None
+        frame: Any = next(images, done) if images is not None else None
         pose: Any = next(poses, done) if poses is not None else None
         time: Any = number / fps if clock is None and fps is not None else next(clock, done)  # type: ignore[arg-type]
         if frame is done or time is done or (pose is done and images is None):

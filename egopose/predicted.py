@@ -73,7 +73,7 @@ def build_sequence(said: Said, steps: Steps, inputs: Inputs, space: str | None) 
             raise EgoposeError("joints in the world need a trajectory; ask for space='camera' or 'head'")
         xyz = rigid.transform_points(steps.poses, xyz)
     elif space == "head":
-        R = canonical_rotation(said.up)
+        R = canonical_rotation(said.up.astype(np.float64))
         # the told floor wins over the predicted one
         height = said.height.astype(np.float64)
         if inputs.floor_z is not None:

@@ -141,3 +141,12 @@ def test_bad_observations_are_refused(changes: dict, message: str) -> None:
 def test_unknown_view_is_refused() -> None:
     with pytest.raises(EgoposeError, match="no view 'c'"):
         observations().select(views=["c"])
+
+
+def test_the_movement_layout() -> None:
+    pytest.importorskip("xarray")
+    data = sequence().to_xarray()
+    assert data["position"].dims == ("time", "space", "keypoint", "individual")
+    assert data["position"].sel(keypoint="nose", space="y").shape == (6, 1)
+    np.testing.assert_array_equal(data["position"].sel(keypoint="nose")[..., 0], sequence().xyz[:, 0])
+    assert data.attrs["fps"] == pytest.approx(30)

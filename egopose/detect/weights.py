@@ -100,8 +100,8 @@ def weight_path(name: str) -> Path:
     found = sha256_file(path)
     if found != FILES[name].sha256:
         raise EgoposeError(
-            f"{path}: SHA-256 is {found[:16]}..., expected {FILES[name].sha256[:16]}...; the file is damaged, delete it "
-            "and run: egopose weights fetch"
+            f"{path}: SHA-256 is {found[:16]}..., expected {FILES[name].sha256[:16]}...; the file is damaged, "
+            "delete it and run: egopose weights fetch"
         )
     return path
 

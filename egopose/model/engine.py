@@ -106,8 +106,8 @@ class TorchEngine:
         encoded = self._encoded(steps)
         finished = self.model.temporal(
             encoded.token[None],
-            self._in(rotation)[None],
-            self._in(first)[None],
+            self._in(rotation)[None],  # type: ignore[index]
+            self._in(first)[None],  # type: ignore[index]
             self._in(rest)[None],  # type: ignore[index]
         )
         return said(self.model.read(finished[0], encoded))

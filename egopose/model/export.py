@@ -35,7 +35,7 @@ class Encode(nn.Module):
         self, head: Tensor, head_known: Tensor, imu: Tensor, imu_known: Tensor, image_tokens: Tensor,
         image_known: Tensor, hands: Tensor, hand_rays: Tensor, hand_known: Tensor, hand_axes: Tensor,
         hand_focal: Tensor, hand_distance: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
+    ) -> tuple[Tensor | None, ...]:  # fmt: skip
         """See :meth:`EgoPoseNet.fuse`."""
         batch = FrameBatch(
             head, head_known, imu, imu_known, image_known=image_known, hand_known=hand_known, hand_axes=hand_axes,

@@ -133,7 +133,7 @@ def head_features(
     times = np.asarray(times_s, dtype=np.float64)
     T = np.asarray(T_world_camera, dtype=np.float64)
     asked = np.arange(times.size) if steps is None else np.asarray(steps)
-    alive = np.isfinite(T).all(axis=(-2, -1))
+    alive = np.asarray(np.isfinite(T).all(axis=(-2, -1)))
     known = alive[asked]
     out = np.zeros((asked.size, HEAD_FEATURES))
     if not known.any():

@@ -97,7 +97,8 @@ class Targets:
     def map(self, change: Any) -> Targets:
         """The same labels with a function applied to each tensor that is there."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Targets(**{k: None if v is None else change(v) for k, v in values.items()})
+        changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in values.items()}
+        return Targets(**changed)
 
 
 _BONES = torch.tensor(BODY17_HANDS.bones)

@@ -51,8 +51,9 @@ class FrameBatch:
 
     def map(self, change: Any) -> FrameBatch:
         """The same batch with a function applied to each tensor that is there."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return FrameBatch(**{k: None if v is None else change(v) for k, v in values.items()})
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in values.items()}
+        return FrameBatch(**changed)
 
 
 class Encoded(NamedTuple):
@@ -118,6 +119,8 @@ class EgoPoseNet(nn.Module):
             nn.Linear(HEAD_FEATURES, 2 * dim), nn.GELU(), nn.Dropout(config.dropout), nn.Linear(2 * dim, dim)
         )
         # centre and spread of the head features in the training data
+        self.head_mean: Tensor
+        self.head_std: Tensor
         self.register_buffer("head_mean", torch.zeros(HEAD_FEATURES))
         self.register_buffer("head_std", torch.ones(HEAD_FEATURES))
         self.imu_in = nn.Sequential(nn.Linear(IMU_FEATURES, dim), nn.GELU(), nn.Linear(dim, dim))
@@ -218,8 +221,7 @@ class EgoPoseNet(nn.Module):
                 body = body * batch.image_known[:, None]
             token = token + body
             if hand_tokens is not None:
-                parts = (batch.hand_known, batch.hand_axes, batch.hand_focal, batch.hand_distance)
-                assert all(part is not None for part in parts)
+                assert batch.hand_known is not None
                 query = x[:, 1:]
                 hands, logit = self.hand_head(query, batch.hand_axes, batch.hand_focal, batch.hand_distance)
                 token = token + self.fuse_hands((query * batch.hand_known[..., None]).flatten(1))
@@ -233,8 +235,11 @@ class EgoPoseNet(nn.Module):
         """All of a frame before time enters, for N frames at once."""
         image_tokens = hand_tokens = heat = None
         if batch.image is not None:
+            assert batch.image_rays is not None
             image_tokens, heat = self.see(batch.image, batch.image_rays)
         if batch.hands is not None:
+            assert batch.hand_rays is not None
+            assert batch.hand_known is not None
             hand_tokens = self.see_hands(batch.hands, batch.hand_rays, batch.hand_known)
         return self.fuse(batch, image_tokens, hand_tokens, heat)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +67,11 @@ class Said(NamedTuple):
 def concatenate(records: list[StepArrays]) -> StepArrays:
     """Join steps along time; the same fields must be present in all of them."""
     columns = zip(*records)
-    return StepArrays(*(None if column[0] is None else np.concatenate(column) for column in columns))
+    joined: list[Any] = [None if column[0] is None else np.concatenate(column) for column in columns]
+    return StepArrays(*joined)
 
 
 def take(record: StepArrays, at: slice) -> StepArrays:
     """Some steps."""
-    return StepArrays(*(None if value is None else value[at] for value in record))
+    part: list[Any] = [None if value is None else value[at] for value in record]
+    return StepArrays(*part)

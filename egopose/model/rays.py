@@ -100,7 +100,7 @@ def image_rays(camera: Camera, fit: Fit, cells: int) -> NDArray[np.float32]:
     centre = (np.arange(cells) + 0.5) * fit.side / cells - 0.5
     grid = np.stack(np.meshgrid(centre, centre), axis=-1).reshape(-1, 2)
     uv = fit.to_frame(grid)
-    inside = ((uv >= -0.5) & (uv <= np.array(fit.size) - 0.5)).all(axis=1)
+    inside = np.asarray(((uv >= -0.5) & (uv <= np.array(fit.size) - 0.5)).all(axis=1))
     rays = camera.unproject(np.where(inside[:, None], uv, 0.0))
     known = inside & np.isfinite(rays).all(axis=1)
     out = np.zeros((grid.shape[0], RAY_CHANNELS), dtype=np.float32)

@@ -65,9 +65,12 @@ class TemporalTransformer(nn.Module):
         self.layers = nn.ModuleList(TemporalLayer(dim, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
         for layer in self.layers:
+            assert isinstance(layer, TemporalLayer)
             # start near the identity: a deep stack then trains without a long warm-up
+            last = layer.feed[-1]
+            assert isinstance(last, nn.Linear)
             nn.init.normal_(layer.out.weight, std=0.02 / math.sqrt(2 * layers))
-            nn.init.normal_(layer.feed[-1].weight, std=0.02 / math.sqrt(2 * layers))
+            nn.init.normal_(last.weight, std=0.02 / math.sqrt(2 * layers))
 
     @property
     def head_dim(self) -> int:

@@ -145,5 +145,6 @@ def stack(windows: list[dict[str, NDArray[Any]]]) -> Batch:
             arrays[key] = normalise(arrays[key])
     joined = {key: torch.from_numpy(value) for key, value in arrays.items()}
     frames = FrameBatch(**{k: joined[k].flatten(0, 1) for k in _FRAME_KEYS if k in joined})
-    targets = Targets(**{**{"sigma": None}, **{k: joined[k] for k in _TARGET_KEYS if k in joined}})
+    given: dict[str, Any] = {"sigma": None, **{k: joined[k] for k in _TARGET_KEYS if k in joined}}
+    targets = Targets(**given)
     return Batch(frames, joined["rotation"], joined["first"], joined["rest"], targets)

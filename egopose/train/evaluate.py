@@ -49,9 +49,9 @@ def score(predict: Predict, clips: Sequence[MotionClip]) -> dict[str, float]:
     for clip in clips:
         said, true = predict(clip), clip.joints[:, BODY]
         fps = (len(clip) - 1) / clip.seconds
-        errors["body12_cm"].append(100 * mpjpe(said[:, INNER], true[:, INNER]))
-        errors["body17_cm"].append(100 * mpjpe(said, true))
-        errors["mpjve12_cm_s"].append(100 * mpjve(said[:, INNER], true[:, INNER], fps=fps))
+        errors["body12_cm"].append(100 * np.asarray(mpjpe(said[:, INNER], true[:, INNER])))
+        errors["body17_cm"].append(100 * np.asarray(mpjpe(said, true)))
+        errors["mpjve12_cm_s"].append(100 * np.asarray(mpjve(said[:, INNER], true[:, INNER], fps=fps)))
     out = {name: float(np.nanmean(np.concatenate(values))) for name, values in errors.items()}
     out["clips12_cm"] = float(np.mean([np.nanmean(e) for e in errors["body12_cm"]]))
     return out

@@ -58,7 +58,7 @@ class MotionSource:
         rng = np.random.default_rng((self.config.seed, 2, self.rank, step))
         pool = self._augmented(step)
         picked = rng.choice(len(pool), size=self.config.batch, p=self.weights)
-        return stack([self.window(*pool[i], rng) for i in picked])
+        return stack([self.window(*pool[int(i)], rng) for i in picked])
 
     def window(self, dense: MotionClip, clip: MotionClip, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         """One random window of an augmented clip."""
