@@ -2,10 +2,10 @@
 
 Closed form after Horn (JOSA A, 1987): the largest root of the characteristic quartic of his 4x4 matrix N gives the
 scale, the adjugate of ``N - root`` is the outer product of the rotation's quaternion, and a rotation matrix is linear
-in that product, so neither eigenvectors nor square roots of quaternions are needed. A certificate (the root is well apart
-from the others and the iteration has settled) says per frame whether to trust it; the rest, such as mirrored, collinear
-and coincident frames, go one by one to a one-sided Jacobi decomposition whose third axes are cross products, which makes
-the rotation proper without a determinant.
+in that product, so neither eigenvectors nor square roots of quaternions are needed. A certificate (the root is well
+apart from the others and the iteration has settled) says per frame whether to trust it; the rest, such as mirrored,
+collinear and coincident frames, go one by one to a one-sided Jacobi decomposition whose third axes are cross products,
+which makes the rotation proper without a determinant.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _spread(builder, value):
 def _arithmetic(symbol, method):
     @infer_global(symbol)
     class _Template(ConcreteTemplate):
-        cases = [signature(VEC, VEC, VEC), signature(VEC, VEC, types.float64), signature(VEC, types.float64, VEC)]
+        cases = (signature(VEC, VEC, VEC), signature(VEC, VEC, types.float64), signature(VEC, types.float64, VEC))
 
     @lower_builtin(symbol, VEC, VEC)
     def _vv(context, builder, sig, args):
@@ -93,7 +93,7 @@ for _symbol, _method in (
 def _comparison(symbol, sign):
     @infer_global(symbol)
     class _Template(ConcreteTemplate):
-        cases = [signature(MASK, VEC, VEC), signature(MASK, VEC, types.float64)]
+        cases = (signature(MASK, VEC, VEC), signature(MASK, VEC, types.float64))
 
     @lower_builtin(symbol, VEC, VEC)
     def _vv(context, builder, sig, args):
@@ -117,7 +117,7 @@ for _symbol, _sign in (
 def _logic(symbol, method):
     @infer_global(symbol)
     class _Template(ConcreteTemplate):
-        cases = [signature(MASK, MASK, MASK)]
+        cases = (signature(MASK, MASK, MASK),)
 
     @lower_builtin(symbol, MASK, MASK)
     def _mm(context, builder, sig, args):
@@ -291,3 +291,15 @@ def turn_block(typingctx, source, start, stride, tile, offset):
         return context.get_dummy_value()
 
     return types.none(source, types.int64, types.int64, tile, types.int64), codegen
+
+
+@intrinsic(prefer_literal=True)
+def slide(typingctx, before, now, steps):
+    """The lanes ``steps`` earlier: the last ones of ``before``, then the first ones of ``now``; steps is a literal."""
+    count = steps.literal_value
+
+    def codegen(context, builder, sig, args):
+        pick = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [LANES - count + lane for lane in range(LANES)])
+        return builder.shuffle_vector(args[0], args[1], pick)
+
+    return VEC(VEC, VEC, steps), codegen
