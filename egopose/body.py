@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import zipfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -205,14 +206,14 @@ def load_body(path: str | os.PathLike[str] | None = None) -> BodyModel:
         return _packaged()
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             lost = [key for key in _KEYS if key not in archive]
             if lost:
                 raise EgoposeError(f"{path}: has no array {lost[0]!r}; expected {', '.join(_KEYS)}")
             data = {key: archive[key] for key in _KEYS}
     except EgoposeError:
         raise
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EgoposeError(f"{path}: cannot be read as a body ({error}); install the package again") from error
     names = tuple(str(name) for name in data["point_names"])
     cuts = np.split(data["mark_vertices"].astype(np.int64), np.cumsum(data["mark_counts"])[:-1])

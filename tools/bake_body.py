@@ -58,12 +58,14 @@ def random_bodies(model, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
     import torch
 
     rng = np.random.default_rng(seed)
+    # height 0.37 gives men of 1.77 m and women of 1.63 m; 0.065 is a standard deviation of 7 cm
     vertices, heads = [], []
     for start in range(0, count, 50):
         n = min(50, count - start)
         draw = {
-            "gender": rng.uniform(0, 1, n), "age": rng.uniform(0.55, 0.9, n), "muscle": rng.beta(3, 3, n),
-            "weight": rng.beta(2.5, 2.5, n), "height": rng.beta(2.5, 2.5, n), "proportions": rng.beta(3, 3, n),
+            "gender": rng.uniform(0, 1, n), "age": rng.uniform(0.62, 0.9, n), "muscle": rng.beta(3, 3, n),
+            "weight": rng.beta(2.5, 2.5, n), "height": np.clip(rng.normal(0.37, 0.065, n), 0.15, 0.6),
+            "proportions": rng.beta(3, 3, n),
         }  # fmt: skip
         with torch.no_grad():
             values = {key: torch.tensor(value) for key, value in draw.items()}
