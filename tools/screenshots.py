@@ -9,12 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from egopose.demo import exo_capture  # noqa: E402
-from egopose.triangulate import build_report, triangulate_take  # noqa: E402
-from egopose.view.plots import contact_sheet, save_png  # noqa: E402
-from egopose.view.scene import save_scene_page  # noqa: E402
-from egopose.view.triangulation_report import write_triangulation_report  # noqa: E402
-from tests.browser import Browser, find_chromium  # noqa: E402
+from egopose.demo import exo_capture
+from egopose.triangulate import build_report, triangulate_take
+from egopose.view.plots import contact_sheet, save_png
+from egopose.view.scene import save_scene_page
+from egopose.view.triangulation_report import write_triangulation_report
+from tests.browser import Browser, find_chromium
 
 IMAGES = ROOT / "docs" / "images"
 READY = "document.body?.dataset.ready === 'yes'"
