@@ -1,0 +1,68 @@
+"""Rendered clips from disk, in the layout that ``egopose synth`` writes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from egopose.camera import Camera
+from egopose.errors import EgoposeError
+from egopose.files import read_json
+from egopose.skeleton import BODY17_HANDS
+from egopose.train.rendered import RenderedClip
+
+_ARRAYS = ("times_s", "T_world_camera", "joints_world", "visible", "in_view")
+
+
+def load_rendered(folder: str | os.PathLike[str]) -> list[RenderedClip]:
+    """The complete clips of a folder; images stay on disk and are mapped into memory.
+
+    A joint outside the image is not visible for sure; the head's own joints in the image are unknown (-1).
+
+    Raises:
+        EgoposeError: The folder is absent, holds no clip, or a clip is damaged.
+    """
+    folder = Path(folder)
+    places = sorted(path for path in folder.glob("clip_*") if path.is_dir())
+    if not places:
+        raise EgoposeError(f"{folder}: holds no rendered clip (clip_*/); make some with: egopose synth")
+    return [_clip(place) for place in places]
+
+
+def _clip(place: Path) -> RenderedClip:
+    about = read_json(place / "clip.json")
+    if not isinstance(about, dict) or not {"name", "subject", "camera"} <= set(about):
+        raise EgoposeError(f"{place / 'clip.json'}: lacks name, subject or camera; render the clip again")
+    camera = Camera.from_dict(about["camera"], str(place / "clip.json"))
+    try:
+        with np.load(place / "labels.npz", allow_pickle=False) as archive:
+            data = {key: archive[key] for key in _ARRAYS}
+        images = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise EgoposeError(f"{place}: cannot be read ({error}); render the clip again") from error
+    count, joints = data["times_s"].size, BODY17_HANDS.n_joints
+    width, height = camera.size
+    shapes = {
+        "images": (images.shape, (count, height, width, 3)),
+        "joints_world": (data["joints_world"].shape, (count, joints, 3)),
+        "visible": (data["visible"].shape, (count, joints)),
+        "T_world_camera": (data["T_world_camera"].shape, (count, 4, 4)),
+    }
+    for key, (found, wanted) in shapes.items():
+        if found != wanted:
+            raise EgoposeError(f"{place}: {key} has shape {found}; expected {wanted}")
+    visible = data["visible"].astype(np.int8)
+    face = BODY17_HANDS.indices(("nose", "left_eye", "right_eye", "left_ear", "right_ear"))
+    visible[:, face] = np.where(data["in_view"][:, face], -1, 0)
+    return RenderedClip(
+        f"{about['name']}/{place.name}",
+        str(about["subject"]),
+        camera,
+        data["times_s"].astype(np.float64),
+        data["T_world_camera"].astype(np.float64),
+        images,
+        data["joints_world"].astype(np.float64),
+        visible,
+    )
