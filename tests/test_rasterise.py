@@ -1,172 +1,220 @@
-"""The rasteriser against ray casting, skinning against a plain loop."""
+"""The rasteriser against rays cast at exact spheres, through three camera models."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import pytest
 
+from egopose import rigid
 from egopose.camera import Camera
-from egopose.kernels import rasterise, skinning
-from egopose.rigid import rotation_from_vector
+from egopose.kernels import rasterise
 
-SIZE = (48, 40)
-
-
-def lenses() -> list[Camera]:
-    w, h = SIZE
-    middle = [(w - 1) / 2, (h - 1) / 2]
-    fisheye = [15.0, 15.0, *middle, 0.05, -0.01, 0.0, 0.0]
-    aria = [14.0, 14.0, *middle, 0.1, -0.05, 0.01, 0, 0, 0, 1e-3, -1e-3, 1e-3, 0, -1e-3, 0]
-    return [
-        Camera.pinhole(24.0, None, SIZE),
-        Camera("kannala_brandt", SIZE, np.array(fisheye), max_angle=2.0),
-        Camera.fisheye624(aria, SIZE, max_angle=1.4),
-    ]
+SIDE = 96
 
 
-def ball(rings: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """A sphere of unit radius, front faces outside."""
-    theta = np.linspace(0, np.pi, rings + 1)
+def camera(kind):
+    T = rigid.make_transform(rigid.rotation_from_vector(np.array([0.3, -0.5, 0.2])), np.array([0.1, -0.2, 1.5]))
+    middle = ((SIDE - 1) / 2 + 1.3, (SIDE - 1) / 2 - 0.7)
+    if kind == "pinhole":
+        return Camera.pinhole(45.0, middle, (SIDE, SIDE), T)
+    if kind == "kannala_brandt":
+        params = np.array([32.0, 31.0, *middle, 0.02, -0.01, 0.003, 0.0])
+        return Camera("kannala_brandt", (SIDE, SIDE), params, T, max_angle=math.radians(95))
+    params = np.array([30.0, *middle, 0.02, -0.015, 0.004, 0, 0, 0, 2e-4, -3e-4, 1e-4, 0, 2e-4, 0])
+    return Camera.fisheye624(params, (SIDE, SIDE), T, max_angle=math.radians(84))
+
+
+def sphere(centre, radius, rings=60):
+    theta = np.linspace(-np.pi / 2, np.pi / 2, rings)
     phi = np.linspace(0, 2 * np.pi, 2 * rings, endpoint=False)
-    a, b = np.meshgrid(theta, phi, indexing="ij")
-    points = np.stack([np.sin(a) * np.cos(b), np.sin(a) * np.sin(b), np.cos(a)], axis=-1).reshape(-1, 3)
-    n, faces = phi.size, []
-    for i in range(rings):
-        for j in range(n):
-            k = (j + 1) % n
-            faces += [(i * n + j, (i + 1) * n + j, (i + 1) * n + k), (i * n + j, (i + 1) * n + k, i * n + k)]
-    return points, np.array(faces, dtype=np.int64)
+    t, p = np.meshgrid(theta, phi, indexing="ij")
+    vertices = np.stack([np.cos(t) * np.cos(p), np.cos(t) * np.sin(p), np.sin(t)], -1).reshape(-1, 3)
+    at = np.arange(vertices.shape[0]).reshape(t.shape)
+    a, b = at[:-1], np.roll(at[:-1], -1, axis=1)
+    d, c = at[1:], np.roll(at[1:], -1, axis=1)
+    triangles = np.concatenate([np.stack([x.ravel() for x in abc], -1) for abc in ((a, b, c), (a, c, d))])
+    return centre + radius * vertices, triangles.astype(np.int64)
 
 
-def draw(camera: Camera, vertices: np.ndarray, triangles: np.ndarray, near: float = 0.05):
-    code, params, T = camera.packed()
-    uvw = np.zeros((len(vertices), 3))
-    rasterise.project_vertices(code, params, T, vertices, near, uvw)
-    w, h = camera.size
-    nearness, index, inside = np.zeros((h, w)), np.full((h, w), -1, np.int32), np.zeros((h, w, 2))
+def draw(cam, parts):
+    vertices = np.concatenate([v for v, _ in parts])
+    starts = np.cumsum([0] + [len(v) for v, _ in parts[:-1]])
+    triangles = np.concatenate([t + s for (_, t), s in zip(parts, starts)])
+    model, params, T = cam.packed()
+    uvw = np.zeros_like(vertices)
+    rasterise.project_vertices(model, params, T, vertices, 0.01, uvw)
+    nearness, index = np.zeros((SIDE, SIDE)), np.full((SIDE, SIDE), -1, np.int32)
+    inside = np.zeros((SIDE, SIDE, 2))
     rasterise.fill(uvw, triangles, nearness, index, inside)
-    return nearness, index, inside
+    return vertices, triangles, uvw, nearness, index, inside
 
 
-def cast(camera: Camera, centre: np.ndarray, radius: float) -> np.ndarray:
-    """Distance to a sphere along each pixel's ray, infinite where it is missed."""
-    w, h = camera.size
-    v, u = np.mgrid[:h, :w].astype(float)
-    rays = camera.unproject(np.stack([u, v], -1).reshape(-1, 2)).reshape(h, w, 3)
-    along = rays @ centre
-    rest = along**2 - (centre @ centre - radius**2)
+def rays(cam):
+    v, u = np.mgrid[:SIDE, :SIDE]
+    uv = np.stack([u, v], -1).reshape(-1, 2).astype(float)
+    return cam.unproject(uv).reshape(SIDE, SIDE, 3)
+
+
+def hit(cam, rays_camera, centre, radius):
+    """Distance along each ray to a sphere, infinity where it misses."""
+    directions = rays_camera @ cam.T_world_camera[:3, :3].T
+    to = centre - cam.center_world
+    along = directions @ to
+    apart = (to @ to) - along**2
     with np.errstate(invalid="ignore"):
-        hit = along - np.sqrt(rest)
-    return np.where((rest >= 0) & (hit > 0), hit, np.inf)
+        reach = along - np.sqrt(radius**2 - apart)
+    return np.where(np.isfinite(reach) & (along > 0), reach, np.inf)
 
 
-@pytest.mark.parametrize("camera", lenses(), ids=lambda camera: camera.model)
-def test_two_spheres_equal_ray_casting(camera):
-    points, faces = ball()
-    first, second = np.array([0.3, 0.1, 2.2]), np.array([-0.4, -0.2, 1.5])
-    vertices = np.concatenate([points * 0.8 + first, points * 0.4 + second])
-    triangles = np.concatenate([faces, faces + len(points)])
-    nearness, index, _ = draw(camera, vertices, triangles)
-    a, b = cast(camera, first, 0.8), cast(camera, second, 0.4)
-    truth = np.minimum(a, b)
-    differ = np.isfinite(truth) != (index >= 0)
-    # only pixels that the outline of the polyhedron cuts off may differ
-    assert differ.sum() < 0.03 * np.isfinite(truth).sum()
-    both = np.isfinite(truth) & (index >= 0)
-    assert both.sum() > 100
-    error = np.abs(1 / nearness[both] - truth[both])
-    assert np.median(error) < 2e-3
-    which = np.where(b < a, 1, 0)[both]
-    assert ((index[both] >= len(faces)) == which).mean() > 0.98
+def ahead(cam, angle, turn, distance):
+    """A world point at an angle off the axis."""
+    d = np.array([math.sin(angle) * math.cos(turn), math.sin(angle) * math.sin(turn), math.cos(angle)])
+    return rigid.transform_points(cam.T_world_camera, d * distance)
 
 
-def test_weights_give_the_point_seen():
-    camera = lenses()[0]
-    vertices = np.array([[-0.3, -0.2, 1.0], [0.3, -0.2, 1.2], [-0.2, 0.4, 1.05]])
-    nearness, index, inside = draw(camera, vertices, np.array([[0, 2, 1]]))
-    assert (index == 0).sum() > 60
-    rows, columns = np.nonzero(index == 0)
-    b, c = inside[rows, columns].T
-    points = (1 - b - c)[:, None] * vertices[0] + b[:, None] * vertices[2] + c[:, None] * vertices[1]
-    np.testing.assert_allclose(camera.project(points, frame="camera"), np.stack([columns, rows], -1), atol=0.35)
-    assert nearness[rows, columns].min() > 0
+KINDS = ("pinhole", "kannala_brandt", "fisheye624")
 
 
-def test_back_faces_near_and_invalid_triangles_are_left_out():
-    camera = lenses()[0]
-    front = np.array([[-1.0, -1, 2], [-1, 1, 2], [1, -1, 2]])
-    assert (draw(camera, front, np.array([[0, 1, 2]]))[1] >= 0).any()
-    assert (draw(camera, front, np.array([[0, 2, 1]]))[1] < 0).all()
-    behind = front.copy()
-    behind[0, 2] = -2
-    assert (draw(camera, behind, np.array([[0, 1, 2]]))[1] < 0).all()
-    assert (draw(camera, front, np.array([[0, 1, 2]]), near=3.0)[1] < 0).all()
-
-
-def test_seen_needs_the_image_and_the_depth():
-    camera = lenses()[0]
-    points, faces = ball(12)
-    nearness, _, _ = draw(camera, points * 0.5 + [0, 0, 2], faces)
-    code, params, T = camera.packed()
-    queries = np.array([[0, 0, 1.4], [0, 0, 2.0], [0, 0, 2.4], [9, 0, 2.0], [0, 0, -2.0], [0.9, 0.0, 2.5]])
-    uvw, out = np.zeros((6, 3)), np.zeros(6, dtype=bool)
-    rasterise.project_vertices(code, params, T, queries, 0.01, uvw)
-    rasterise.seen(uvw, nearness, np.array([0.0, 0.6, 0.6, 0.6, 0.6, 0.0]), out)
-    assert out.tolist() == [True, True, False, False, False, True]
-
-
-def test_shading_follows_the_light():
-    camera = lenses()[0]
-    points, faces = ball(16)
-    vertices = points + [0, 0, 3]
-    _, index, inside = draw(camera, vertices, faces)
-    normals = np.zeros_like(points)
-    skinning.vertex_normals(vertices, faces, normals)
-    inner = np.abs(points[:, 2]) < 0.99
-    assert (np.sum(normals * points, axis=1)[inner] > 0.98).all()
-    out = np.zeros((*index.shape, 3), np.float32)
-    tones = np.array([[[0.2, 0.4, 0.6], [0.2, 0.4, 0.6]]])
-    lamp = np.array([-1.0, 0, 0, 1, 1, 1, 0])
-    rasterise.shade(
-        index, inside, faces, normals, points, np.zeros(len(faces), np.int64), tones, np.zeros(1, np.int64),
-        np.ones(1), np.zeros(1, np.int64), lamp, np.full((2, 3), 0.1), np.zeros(4), out,
-    )  # fmt: skip
-    assert (out[index < 0] == 0).all()
-    lit = index >= 0
-    np.testing.assert_allclose(out[lit][:, 1] / out[lit][:, 0], 2, rtol=1e-5)
-    columns = np.nonzero(lit)[1]
-    assert out[lit][columns < 18, 0].mean() > 3 * out[lit][columns > 29, 0].mean()
-
-
-def test_noise_is_smooth_and_in_range():
-    xs = np.linspace(-3, 3, 601)
-    for kind in range(6):
-        values = np.array([rasterise.pattern(kind, x, 0.3, -1.2, 5) for x in xs])
-        assert values.min() >= 0
-        assert values.max() <= 1
-    smooth = np.array([rasterise.value_noise(x, 0.3, -1.2, 5) for x in xs])
-    assert np.abs(np.diff(smooth)).max() < 0.03
-    assert smooth.std() > 0.05
-
-
-def test_skinning_equals_a_plain_loop():
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_are_those_of_the_camera_model(kind):
+    cam = camera(kind)
     rng = np.random.default_rng(0)
-    parents = np.array([-1, 0, 1, 1, 3])
-    rest, R = rng.normal(size=(5, 3)), rotation_from_vector(rng.normal(size=(5, 3)))
-    root = np.array([1.0, 2, 3])
-    posed = np.zeros((5, 3))
-    skinning.chain_joints(parents, rest, R, root, posed)
-    truth = [root]
-    for j in range(1, 5):
-        p = parents[j]
-        truth.append(truth[p] + R[p] @ (rest[j] - rest[p]))
-    np.testing.assert_allclose(posed, truth, atol=1e-12)
-    vertices, bones = rng.normal(size=(30, 3)), rng.integers(0, 5, (30, 3))
-    weights = rng.dirichlet(np.ones(3), 30)
-    out = np.zeros((30, 3))
-    skinning.skin(vertices, bones, weights, rest, R, posed, out)
-    want = np.zeros((30, 3))
-    for v in range(30):
-        for j, w in zip(bones[v], weights[v]):
-            want[v] += w * (R[j] @ (vertices[v] - rest[j]) + posed[j])
-    np.testing.assert_allclose(out, want, atol=1e-12)
+    points = cam.center_world + rng.standard_normal((200, 3))
+    model, params, T = cam.packed()
+    uvw = np.zeros_like(points)
+    rasterise.project_vertices(model, params, T, points, 0.01, uvw)
+    uv = cam.project(points)
+    seen = np.isfinite(uv).all(axis=1)
+    assert 20 < seen.sum() < 200
+    np.testing.assert_array_equal(uvw[:, 2] > 0, seen)
+    np.testing.assert_allclose(uvw[seen, :2], uv[seen], atol=1e-9)
+    np.testing.assert_allclose(uvw[seen, 2], 1 / np.linalg.norm(points[seen] - cam.center_world, axis=1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("angle_deg", [0, 25, 38])
+def test_depth_of_a_sphere_is_that_of_its_rays(kind, angle_deg):
+    cam = camera(kind)
+    centre, radius = ahead(cam, math.radians(angle_deg), 0.7, 1.4), 0.4
+    _, _, _, nearness, index, _ = draw(cam, [sphere(centre, radius)])
+    directions = rays(cam)
+    exact = hit(cam, directions, centre, radius)
+    drawn = nearness > 0
+    assert drawn.sum() > 150
+    np.testing.assert_array_equal(drawn, index >= 0)
+    # only pixels that the outline runs through may differ
+    differ = drawn != np.isfinite(exact)
+    assert differ.sum() < 0.12 * drawn.sum()
+    both = drawn & np.isfinite(exact)
+    error = np.abs(1 / nearness[both] - exact[both])
+    assert np.median(error) < 1e-3
+    assert np.quantile(error, 0.9) < 4e-3
+
+
+@pytest.mark.parametrize("kind", ["kannala_brandt", "fisheye624"])
+def test_spheres_far_off_the_axis(kind):
+    cam = camera(kind)
+    centre, radius = ahead(cam, math.radians(72), 0.75, 1.2), 0.3
+    _, _, _, nearness, _, _ = draw(cam, [sphere(centre, radius)])
+    directions = rays(cam)
+    exact = hit(cam, directions, centre, radius)
+    both = (nearness > 0) & np.isfinite(exact)
+    assert both.sum() > 60
+    assert np.median(np.abs(1 / nearness[both] - exact[both])) < 2e-3
+
+
+def test_the_nearer_of_two_bodies_is_seen():
+    cam = camera("kannala_brandt")
+    near, far = ahead(cam, 0.2, 0.4, 1.0), ahead(cam, 0.25, 0.4, 2.0)
+    for order in (0, 1):
+        parts = [sphere(near, 0.2), sphere(far, 0.6)]
+        parts = parts[::-1] if order else parts
+        _, _, _, nearness, index, _ = draw(cam, parts)
+        directions = rays(cam)
+        first = hit(cam, directions, near, 0.2)
+        n = len(parts[0][1])
+        of_near = (index >= n) if order else (index >= 0) & (index < n)
+        assert of_near[np.isfinite(first)].mean() > 0.93
+        assert (1 / nearness[of_near]).max() < 1.05
+
+
+def test_weights_give_the_point_on_the_ray():
+    cam = camera("fisheye624")
+    vertices, triangles, _, _, index, inside = draw(cam, [sphere(ahead(cam, 0.5, 1.0, 1.3), 0.4)])
+    rows, columns = np.nonzero(index >= 0)
+    f = triangles[index[rows, columns]]
+    b, c = inside[rows, columns].T
+    assert (b >= 0).all()
+    assert (c >= 0).all()
+    assert (b + c <= 1 + 1e-12).all()
+    points = (1 - b - c)[:, None] * vertices[f[:, 0]] + b[:, None] * vertices[f[:, 1]] + c[:, None] * vertices[f[:, 2]]
+    off = cam.project(points) - np.stack([columns, rows], -1)
+    assert np.linalg.norm(off, axis=1).max() < 0.1
+
+
+def test_back_faces_and_what_lies_behind_are_not_drawn():
+    cam = camera("pinhole")
+    vertices, triangles = sphere(ahead(cam, 0.0, 0.0, 1.0), 0.3)
+    _, _, _, nearness, _, _ = draw(cam, [(vertices, triangles[:, ::-1].copy())])
+    # inside out, only the far half is seen
+    assert (1 / nearness[nearness > 0]).min() > 0.9
+    _, _, _, behind, _, _ = draw(cam, [sphere(ahead(cam, math.pi, 0.0, 1.0), 0.3)])
+    assert not behind.any()
+    # around the camera: all faces are seen from inside, so none is drawn
+    _, _, _, around, _, _ = draw(cam, [sphere(cam.center_world, 0.5)])
+    assert not around.any()
+
+
+def test_points_are_seen_unless_hidden_or_outside():
+    cam = camera("kannala_brandt")
+    centre = ahead(cam, 0.1, 0.0, 1.0)
+    _, _, _, nearness, _, _ = draw(cam, [sphere(centre, 0.2)])
+    to = (centre - cam.center_world) / np.linalg.norm(centre - cam.center_world)
+    points = np.stack(
+        [centre - 0.25 * to, centre - 0.15 * to, centre + 0.25 * to, ahead(cam, 1.0, 2.0, 1.0), ahead(cam, 3.0, 0, 1)]
+    )
+    model, params, T = cam.packed()
+    uvw = np.zeros_like(points)
+    rasterise.project_vertices(model, params, T, points, 0.01, uvw)
+    out = np.zeros(len(points), bool)
+    rasterise.seen(uvw, nearness, np.full(len(points), 0.1), out)
+    # before it, just under its skin, behind it, beside it, behind the camera
+    np.testing.assert_array_equal(out, [True, True, False, True, False])
+    rasterise.seen(uvw, nearness, np.full(len(points), 0.01), out)
+    np.testing.assert_array_equal(out, [True, False, False, True, False])
+
+
+def test_mask_of_the_lens():
+    cam = camera("fisheye624")
+    model, params, _ = cam.packed()
+    out = np.zeros((SIDE, SIDE), bool)
+    rasterise.angle_mask(model, params, SIDE, SIDE, math.radians(60), out)
+    directions = rays(cam)
+    with np.errstate(invalid="ignore"):
+        expected = directions[..., 2] >= math.cos(math.radians(60))
+    np.testing.assert_array_equal(out, expected)
+    assert 0.2 < out.mean() < 0.95
+
+
+@pytest.mark.parametrize("kind", range(6))
+def test_patterns_are_bounded_repeatable_and_not_constant(kind):
+    rng = np.random.default_rng(kind)
+    points = rng.uniform(-40, 40, (500, 3))
+    values = np.array([rasterise.pattern(kind, *p, 7) for p in points])
+    again = np.array([rasterise.pattern(kind, *p, 7) for p in points])
+    np.testing.assert_array_equal(values, again)
+    assert values.min() >= 0
+    assert values.max() <= 1
+    if kind:
+        assert values.std() > 0.05
+
+
+def test_noise_is_continuous_and_depends_on_its_seed():
+    points = np.random.default_rng(0).uniform(-9, 9, (300, 3))
+    here = np.array([rasterise.value_noise(*p, 3) for p in points])
+    near = np.array([rasterise.value_noise(*(p + 1e-5), 3) for p in points])
+    other = np.array([rasterise.value_noise(*p, 4) for p in points])
+    assert np.abs(here - near).max() < 1e-3
+    assert abs(np.corrcoef(here, other)[0, 1]) < 0.3
