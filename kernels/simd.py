@@ -303,3 +303,36 @@ def slide(typingctx, before, now, steps):
         return builder.shuffle_vector(args[0], args[1], pick)
 
     return VEC(VEC, VEC, steps), codegen
+
+
+@intrinsic
+def load_as_doubles(typingctx, array, index):
+    """LANES consecutive numbers of a contiguous one-dimensional float32 or float64 array."""
+
+    def codegen(context, builder, sig, args):
+        kind = sig.args[0].dtype
+        vector = ir.VectorType(context.get_data_type(kind), LANES)
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], *args), vector.as_pointer())
+        value = builder.load(pointer, align=4 if kind == types.float32 else 8)
+        return builder.fpext(value, _VEC) if kind == types.float32 else value
+
+    return VEC(array, types.int64), codegen
+
+
+@intrinsic
+def sum_triples(typingctx, a, b, c):
+    """Of 3 LANES numbers in a row, the sums of each three neighbours."""
+
+    def codegen(context, builder, sig, args):
+        i32 = ir.IntType(32)
+        pick = ir.VectorType(i32, LANES)
+        columns = []
+        for k in range(3):
+            at = [3 * lane + k for lane in range(LANES)]
+            first = [i if i < 2 * LANES else 0 for i in at]
+            both = builder.shuffle_vector(args[0], args[1], ir.Constant(pick, first))
+            then = [lane if i < 2 * LANES else LANES + i - 2 * LANES for lane, i in enumerate(at)]
+            columns.append(builder.shuffle_vector(both, args[2], ir.Constant(pick, then)))
+        return builder.fadd(builder.fadd(columns[0], columns[1]), columns[2])
+
+    return VEC(VEC, VEC, VEC), codegen
