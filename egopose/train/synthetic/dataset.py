@@ -154,7 +154,9 @@ def write_clip(folder: Path, index: int, clip: dict[str, Any], key: str) -> None
         write_json(part / "clip.json", about)
         part.rename(target)
     except OSError as error:
-        raise EgoposeError(f"{target}: cannot be written ({error.strerror or error}); check space and rights") from error
+        raise EgoposeError(
+            f"{target}: cannot be written ({error.strerror or error}); check space and rights"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

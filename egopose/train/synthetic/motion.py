@@ -248,9 +248,7 @@ def _mount(rng: np.random.Generator) -> tuple[Array, Array]:
     return place, rotation_from_vector(np.array([-pitch, small[0], small[1]]))
 
 
-def _reach(
-    poser: _Poser, s: str, trunk: Array, eye: Array, share: Array, rng: np.random.Generator
-) -> None:
+def _reach(poser: _Poser, s: str, trunk: Array, eye: Array, share: Array, rng: np.random.Generator) -> None:
     """Draw one arm and hand towards a random path before the head."""
     body, model, head = poser.body, poser.model, poser.head
     times = np.arange(len(trunk)) / 30.0
@@ -265,12 +263,19 @@ def _reach(
     chest = poser.get("chest")
     wide = sign * rng.uniform(0.2, 0.8)
     hint = np.einsum("tij,j->ti", chest, np.array([-0.3, wide, -1.0]))
-    upper, fore = (np.linalg.norm(poser.rest(*ends)) for ends in ((f"{s}_upper_arm", f"{s}_forearm"), (f"{s}_forearm", f"{s}_hand")))
+    upper, fore = (
+        np.linalg.norm(poser.rest(*ends))
+        for ends in ((f"{s}_upper_arm", f"{s}_forearm"), (f"{s}_forearm", f"{s}_hand"))
+    )
     own = elbow - (shoulder + wrist) / 2
-    first, second = bend_elbow(shoulder, (1 - w) * wrist + w * target, (1 - w) * unit(own) + w * unit(hint), upper, fore)
+    first, second = bend_elbow(
+        shoulder, (1 - w) * wrist + w * target, (1 - w) * unit(own) + w * unit(hint), upper, fore
+    )
     poser.arm(s, np.where(w > 0, first, elbow - shoulder), np.where(w > 0, second, wrist - elbow))
     # as captured
-    poser.hand(s, poser.line(f"{s}_wrist", f"{s}_knuckle"), poser.line(f"{s}_wrist", f"{s}_thumb_tip"), np.ones(len(share)))
+    poser.hand(
+        s, poser.line(f"{s}_wrist", f"{s}_knuckle"), poser.line(f"{s}_wrist", f"{s}_thumb_tip"), np.ones(len(share))
+    )
     captured = poser.get(f"{s}_hand").copy()
     # before the camera: fingers forward, the thumb somewhere between up, in and out
     angle = smooth_path(rng, times, np.array([-0.9]), np.array([2.3]), 1.5 * period)

@@ -71,8 +71,11 @@ def load_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Recording]:
             R = data["head_rot"][start:stop].astype(np.float64) @ HEAD_TO_CAMERA
             out.append(
                 Recording(
-                    str(data["clip_name"][i]), str(data["subject"][i]), float(data["fps"]),
-                    {name: joints[:, names.index(name)] for name in SOURCE_JOINTS}, R,
+                    str(data["clip_name"][i]),
+                    str(data["subject"][i]),
+                    float(data["fps"]),
+                    {name: joints[:, names.index(name)] for name in SOURCE_JOINTS},
+                    R,
                 )  # fmt: skip
             )
     return out

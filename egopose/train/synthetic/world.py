@@ -124,9 +124,7 @@ def round_body(profile: Array, place: Array, material: int, around: int = 20) ->
     profile = np.asarray(profile, dtype=np.float64)
     angle = np.linspace(0, 2 * np.pi, around, endpoint=False)
     r, z = profile[:, 0], profile[:, 1]
-    vertices = np.stack(
-        [r[:, None] * np.cos(angle), r[:, None] * np.sin(angle), np.repeat(z[:, None], around, 1)], -1
-    )
+    vertices = np.stack([r[:, None] * np.cos(angle), r[:, None] * np.sin(angle), np.repeat(z[:, None], around, 1)], -1)
     slope = np.gradient(profile, axis=0)
     slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-9)
     normals = np.stack(
