@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,10 @@ def _clip(place: Path) -> RenderedClip:
         raise EgoposeError(f"{place / 'clip.json'}: lacks name, subject or camera; render the clip again")
     camera = Camera.from_dict(about["camera"], str(place / "clip.json"))
     try:
-        with np.load(place / "labels.npz", allow_pickle=False) as archive:
+        with open(place / "labels.npz", "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             data = {key: archive[key] for key in _ARRAYS}
         images = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise EgoposeError(f"{place}: cannot be read ({error}); render the clip again") from error
     count, joints = data["times_s"].size, BODY17_HANDS.n_joints
     width, height = camera.size

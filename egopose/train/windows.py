@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,14 +67,14 @@ def load_motion(path: str | os.PathLike[str]) -> list[MotionClip]:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [key for key in _ARRAYS if key not in archive]
             if missing:
                 raise EgoposeError(f"{path}: has no array {missing[0]!r}; expected {', '.join(_ARRAYS)}")
             data = {key: archive[key] for key in _ARRAYS}
     except EgoposeError:
         raise
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EgoposeError(f"{path}: cannot be read as npz ({error}); check the path and the file") from error
     names = [str(name) for name in data["joint_names"]]
     lost = [joint for joint in BODY17.joints if joint not in names]

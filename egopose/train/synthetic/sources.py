@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,14 +54,14 @@ def load_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Recording]:
     out = []
     for path in map(Path, paths):
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 lost = [key for key in _KEYS if key not in archive]
                 if lost:
                     raise EgoposeError(f"{path}: has no array {lost[0]!r}; expected {', '.join(_KEYS)}")
                 data = {key: archive[key] for key in _KEYS}
         except EgoposeError:
             raise
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise EgoposeError(f"{path}: cannot be read as npz ({error}); check the path and the file") from error
         names = [str(name) for name in data["joint_names"]]
         lost = [name for name in SOURCE_JOINTS if name not in names]
