@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -97,6 +98,23 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
         with open(temporary, mode, encoding=encoding, newline=newline) as stream:
             yield stream
+
+
+def plain_json(value: Any) -> Any:
+    """Builtins only, so that strict readers accept the result.
+
+    Arrays become lists, NaN and infinity None, anything else its text.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if type(value) in (bool, int, float, str, type(None)):
+        return value
+    # numpy arrays and scalars, without importing numpy for files that hold none
+    return plain_json(value.tolist()) if hasattr(value, "tolist") else str(value)
 
 
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = 2) -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import tyro
 
 from egopose import __version__
-from egopose.commands.output import emit, plain
+from egopose.commands.output import emit
 from egopose.commands.report_page import SUFFIXES, write_evaluation_page
 from egopose.errors import EgoposeError
-from egopose.files import write_json
+from egopose.files import plain_json, write_json
 from egopose.metrics.protocols import (
     BodyResult,
     BodyScore,
@@ -246,9 +246,9 @@ def _deliver(
 ) -> None:
     document = {**result, "versions": versions()}
     if out is not None and out.suffix.lower() in SUFFIXES:
-        write_evaluation_page(out, plain(document), title=f"Evaluation: {out.stem}", files=files, take=take)
+        write_evaluation_page(out, plain_json(document), title=f"Evaluation: {out.stem}", files=files, take=take)
     elif out is not None:
-        write_json(out, plain(document))
+        write_json(out, plain_json(document))
     emit(document, text, as_json)
 
 

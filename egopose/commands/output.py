@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
+from egopose.files import plain_json
 
 Progress = Callable[[float, str], None]
 """Called with the share done in [0, 1] and what is going on."""
 
 
-def plain(value: Any) -> Any:
-    """Builtins only, NaN and infinity as None, so that the result is valid JSON."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return str(value)
-
-
 def emit(result: Mapping[str, Any], text: str, as_json: bool) -> None:
     """Print the result: one JSON object, or the text for people."""
-    print(json.dumps(plain(result), indent=2) if as_json else text)
+    print(json.dumps(plain_json(result), indent=2) if as_json else text)
 
 
 @contextlib.contextmanager

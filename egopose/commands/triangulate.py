@@ -9,9 +9,10 @@ from typing import Any
 
 import tyro
 
-from egopose.commands.output import Progress, emit, plain, progress_bar
+from egopose.commands.output import Progress, emit, progress_bar
 from egopose.config import load_config
 from egopose.errors import EgoposeError, EgoposeWarning
+from egopose.files import plain_json
 from egopose.observations import Observations2D
 from egopose.rig import Rig
 from egopose.triangulate import Take, TriangulateConfig, build_report, triangulate_take
@@ -78,7 +79,7 @@ def run_triangulate(
         warnings.simplefilter("ignore", EgoposeWarning)
         take = triangulate_take(rig, aligned, config, progress, stages=stages)
     notes = [*take.observations.provenance.get("notes", []), *take.notes]
-    return take, {**build_report(take), "notes": notes, "found": plain(take.found)}
+    return take, {**build_report(take), "notes": notes, "found": plain_json(take.found)}
 
 
 def summary(report: dict[str, Any], out: Path) -> str:

@@ -21,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
-from egopose.files import atomic_write, parse_json
+from egopose.files import atomic_write, parse_json, plain_json
 from egopose.io.fields import mapping, numbers, sequence, whole
-from egopose.io.provenance import plain_json
 from egopose.io.registry import reader, writer
 from egopose.observations import Observations2D
 from egopose.pose import PoseSequence

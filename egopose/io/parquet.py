@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from egopose.errors import EgoposeError, require
-from egopose.files import atomic_path, parse_json
+from egopose.files import atomic_path, parse_json, plain_json
 from egopose.io.fields import MAX_FRAME, mapping, whole
 from egopose.io.native import skeleton_from, skeleton_record
-from egopose.io.provenance import plain_json, source
+from egopose.io.provenance import source
 from egopose.io.registry import reader, writer
 from egopose.io.tables import (
     KEYPOINT_COLUMNS,

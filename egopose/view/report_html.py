@@ -6,13 +6,13 @@ import html
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from egopose.files import atomic_write
+from egopose.files import atomic_write, plain_json
 from egopose.view.page import document, part
 
 
@@ -44,21 +44,6 @@ def percent(value: Any, digits: int = 1) -> str:
     """A share as a percentage; a dash when it is not known."""
     known = finite(value)
     return "–" if known is None else f"{100 * known:.{digits}f} %"
-
-
-def plain_json(value: Any) -> Any:
-    """Builtins only, NaN and infinity as None, so that strict readers accept the file."""
-    if isinstance(value, Mapping):
-        return {str(key): plain_json(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        return plain_json(value.tolist())
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain_json(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 class Column:
