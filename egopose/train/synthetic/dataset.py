@@ -32,7 +32,7 @@ FORMAT = "egopose.rendered/1"
 LABELS = ("times_s", "T_world_camera", "joints_world", "visible", "in_view", "shape")
 
 
-class SynthConfig(Config):
+class SynthConfig(Config, frozen=True, kw_only=True):
     """Settings of ``egopose synth``.
 
     Attributes:
@@ -61,15 +61,15 @@ class SynthConfig(Config):
     generated_share: float = 0.05
     samples: int = 3
     max_stride: int = 3
-    subject_weight: dict[str, float] = {}
+    subject_weight: dict[str, float] = {}  # noqa: RUF012, msgspec copies it
     depth: bool = False
     parts: bool = False
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.frames < 2 or not 32 <= self.side <= 2048 or self.samples < 1 or self.max_stride < 1:
             raise EgoposeError(
-                f"synth: clips {self.clips}, frames {self.frames}, side {self.side}, samples {self.samples}, max_stride "
-                f"{self.max_stride}; expected at least 1, 2, 32 to 2048, 1 and 1"
+                f"synth: clips {self.clips}, frames {self.frames}, side {self.side}, samples {self.samples}, "
+                f"max_stride {self.max_stride}; expected at least 1, 2, 32 to 2048, 1 and 1"
             )
         if self.lens != "any" and self.lens not in KINDS:
             raise EgoposeError(f"synth: lens is {self.lens!r}; expected any, {', '.join(KINDS)}")

@@ -96,6 +96,17 @@ def random_curls(rng: np.random.Generator, times_s: Array) -> Array:
     return out
 
 
+def holding_curls(rng: np.random.Generator, times_s: Array) -> Array:
+    """Curves of a hand closed around a thing: one grip that hardly moves, as :func:`random_curls`."""
+    times_s = np.asarray(times_s, dtype=np.float64)
+    grip = np.array(GRIPS["cylinder"]) + 0.06 * rng.standard_normal(5)
+    out = np.tile(np.repeat(grip[:, None], 4, axis=1), (times_s.size, 1, 1))
+    out[..., :3] += smooth_path(rng, times_s, np.full(15, -0.03), np.full(15, 0.03), 1.0).reshape(-1, 5, 3)
+    out[..., :3] = np.clip(out[..., :3], 0, 1)
+    out[..., 3] = 0.1
+    return out
+
+
 def bend_fingers(body: Body, side: str, curls: Array, R: Array) -> None:
     """Write the rotations of a hand's 15 finger bones.
 

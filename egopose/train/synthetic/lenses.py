@@ -28,7 +28,7 @@ def random_camera(rng: np.random.Generator, side: int, kind: Kind | None = None)
     middle = (side - 1) / 2 + 0.015 * side * rng.standard_normal(2)
     if kind == "pinhole":
         fov = math.radians(rng.uniform(70, 100))
-        return Camera.pinhole(side / 2 / math.tan(fov / 2), middle, (side, side), name="ego")
+        return Camera.pinhole(side / 2 / math.tan(fov / 2), middle.tolist(), (side, side), name="ego")
     if kind == "kannala_brandt":
         fov = math.radians(rng.uniform(140, 190))
         k = np.array([0.03, -0.01, 0.002, 0.0]) * rng.uniform(-1, 1, 4)

@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from egopose.body import Body
 from egopose.rigid import interpolate, make_transform, rotation_from_vector
-from egopose.train.synthetic.fingers import bend_fingers, random_curls, smooth_path
+from egopose.train.synthetic.fingers import bend_fingers, holding_curls, random_curls, smooth_path
 
 Array = NDArray[np.float64]
 
 HEAD_TO_CAMERA = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 """Head axes (x forward, y left, z up) to camera axes (x right, y down, z forward)."""
+
+HOLDS = 0.35
+"""Share of the reaching hands that hold something."""
 
 SOURCE_JOINTS = (
     "left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
@@ -41,13 +44,22 @@ class SourceMotion:
 
 @dataclass(frozen=True, eq=False)
 class BodyMotion:
-    """A body in motion: rotations (T, J, 3, 3), root (T, 3), camera poses (T, 4, 4), how far each hand reaches (T, 2)."""
+    """A body in motion.
+
+    Attributes:
+        times_s: (T,) seconds.
+        R: (T, J, 3, 3) rotations of the bones; root: (T, 3) place of the root joint, metres.
+        T_world_camera: (T, 4, 4).
+        reach: (T, 2) how far the left and the right hand are drawn before the camera, 0 to 1.
+        held: (2,) whether the hands hold something.
+    """
 
     times_s: Array
     R: Array
     root: Array
     T_world_camera: Array
     reach: Array
+    held: NDArray[np.bool_]
 
 
 def unit(v: Array) -> Array:
@@ -92,6 +104,7 @@ class _Poser:
 
     def __init__(self, body: Body, source: SourceMotion) -> None:
         self.body, self.model, self.joints = body, body.model, source.joints
+        self.times_s = source.times_s
         self.R = np.tile(np.eye(3), (source.times_s.size, len(self.model.names), 1, 1))
         self.head = source.R_world_head
         self.forward = self.head[:, :, 0]
@@ -219,7 +232,7 @@ def animate(body: Body, source: SourceMotion, rng: np.random.Generator, *, hands
     root[:, 2] += body.at("left_foot")[2] - scale * (low if low < 0.25 else 0.09)
     middle = (body.at("left_thigh") + body.at("right_thigh")) / 2
     root -= np.einsum("tij,j->ti", poser.get("pelvis"), middle - body.at("pelvis"))
-    reach = np.zeros((times.size, 2))
+    reach, held = np.zeros((times.size, 2)), np.zeros(2, dtype=bool)
     up = rng.random() < hands_up
     mount, tilt = _mount(rng)
     eyes = (body.at("left_eye") + body.at("right_eye")) / 2 - body.at("head")
@@ -233,10 +246,11 @@ def animate(body: Body, source: SourceMotion, rng: np.random.Generator, *, hands
             share = _step(smooth_path(rng, times, np.array([-0.3]), np.array([1.4]), rng.uniform(0.8, 2.0))[:, 0], 0, 1)
         reach[:, i] = share
         _reach(poser, s, trunk, eye_place, share, rng)
-        bend_fingers(body, s, random_curls(rng, times), poser.R)
+        held[i] = share.any() and rng.random() < HOLDS
+        bend_fingers(body, s, holding_curls(rng, times) if held[i] else random_curls(rng, times), poser.R)
     R_camera = poser.head @ HEAD_TO_CAMERA.T @ tilt
     place = eye_place + np.einsum("tij,j->ti", poser.head, mount)
-    return BodyMotion(times, poser.R, root, make_transform(R_camera, place), reach)
+    return BodyMotion(times, poser.R, root, make_transform(R_camera, place), reach, held)
 
 
 def _mount(rng: np.random.Generator) -> tuple[Array, Array]:
@@ -250,8 +264,7 @@ def _mount(rng: np.random.Generator) -> tuple[Array, Array]:
 
 def _reach(poser: _Poser, s: str, trunk: Array, eye: Array, share: Array, rng: np.random.Generator) -> None:
     """Draw one arm and hand towards a random path before the head."""
-    body, model, head = poser.body, poser.model, poser.head
-    times = np.arange(len(trunk)) / 30.0
+    model, head, times = poser.model, poser.head, poser.times_s
     sign = 1.0 if s == "left" else -1.0
     period = rng.uniform(0.6, 1.8)
     low, high = np.array([0.18, -0.12, -0.45]), np.array([0.50, 0.32, 0.05])
@@ -264,7 +277,7 @@ def _reach(poser: _Poser, s: str, trunk: Array, eye: Array, share: Array, rng: n
     wide = sign * rng.uniform(0.2, 0.8)
     hint = np.einsum("tij,j->ti", chest, np.array([-0.3, wide, -1.0]))
     upper, fore = (
-        np.linalg.norm(poser.rest(*ends))
+        float(np.linalg.norm(poser.rest(*ends)))
         for ends in ((f"{s}_upper_arm", f"{s}_forearm"), (f"{s}_forearm", f"{s}_hand"))
     )
     own = elbow - (shoulder + wrist) / 2

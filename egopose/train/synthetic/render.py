@@ -12,16 +12,17 @@ from egopose import rigid
 from egopose.body import Body, BodyModel, load_body
 from egopose.camera import Camera
 from egopose.kernels import rasterise, skinning
-from egopose.skeleton import BODY17_HANDS
+from egopose.skeleton import BODY17_HANDS, FINGERS
 from egopose.train.synthetic import world
+from egopose.train.synthetic.fingers import HandAxes
 from egopose.train.synthetic.lenses import Kind, random_camera
 from egopose.train.synthetic.motion import BodyMotion, SourceMotion, animate
 
 Array = NDArray[np.float64]
 
 PARTS = (
-    "none", "room", "torso", "left_upper_arm", "left_forearm", "left_hand", "left_thigh", "left_shin", "left_foot",
-    "right_upper_arm", "right_forearm", "right_hand", "right_thigh", "right_shin", "right_foot",
+    "none", "room", "held", "torso", "left_upper_arm", "left_forearm", "left_hand", "left_thigh", "left_shin",
+    "left_foot", "right_upper_arm", "right_forearm", "right_hand", "right_thigh", "right_shin", "right_foot",
 )  # fmt: skip
 """What a pixel of the part mask shows."""
 
@@ -29,7 +30,7 @@ NEAR_M = 0.03
 METER = 0.22
 """Mean linear light that the camera exposes for."""
 
-SKIN, TOP, TROUSERS, SHOES = range(4)
+SKIN, TOP, TROUSERS, SHOES, HELD = range(5)
 
 
 def _part(bone: str) -> int:
@@ -111,6 +112,16 @@ def dress(body: Body, rng: np.random.Generator) -> Dressed:
     return Dressed(Body(model, body.vertices + thick[:, None] * normals, body.points), triangles, material, part)
 
 
+def _in_hand(body: Body, side: str, material: int, rng: np.random.Generator) -> world.Mesh:
+    """A thing in a hand of the rest body."""
+    knuckles = [body.at(f"{side}_{finger}_1") for finger in FINGERS[1:]]
+    normal = HandAxes.of(body, side).spread
+    # the fingers close around a point a little beyond the knuckles
+    ahead = body.at(f"{side}_middle_1") - body.at(f"{side}_hand")
+    palm = np.mean(knuckles, axis=0) + 0.1 * ahead
+    return world.held_thing(rng, palm, knuckles[-1] - knuckles[0], normal, material)
+
+
 @dataclass(frozen=True)
 class Look:
     """What the camera's electronics do.
@@ -166,13 +177,24 @@ class Scene:
         self.room, self.materials = room, world.Materials.stack(rows + more)
         self.light, self.look = world.random_light(rng), Look.random(rng)
         self.gain: float | None = None
-        n = len(body.vertices)
-        self.triangles = np.concatenate([self.dressed.triangles, room.triangles + n])
-        self.material = np.concatenate([self.dressed.material, room.material])
-        self.part = np.concatenate([self.dressed.part, np.full(len(room.triangles), PARTS.index("room"))])
-        self.texture = np.concatenate([self.dressed.body.vertices, room.texture])
-        self.vertices = np.concatenate([self.dressed.body.vertices, room.vertices])
-        self.normals = np.concatenate([np.zeros((n, 3)), room.normals])
+        self.held = [
+            (body.model.index(f"{s}_hand"), _in_hand(body, s, HELD + i, rng))
+            for i, s in enumerate(("left", "right"))
+            if motion.held[i]
+        ]
+        things = [mesh for _, mesh in self.held]
+        drawn = self.dressed
+        starts = len(body.vertices) + np.cumsum([0, *(len(mesh.vertices) for mesh in things)])
+        held_triangles = [mesh.triangles + start for mesh, start in zip(things, starts)]
+        self.moving = np.concatenate([body.model.triangles, *held_triangles])
+        self.triangles = np.concatenate([drawn.triangles, *held_triangles, room.triangles + starts[-1]])
+        self.material = np.concatenate([drawn.material, *(mesh.material for mesh in things), room.material])
+        counts = [sum(len(mesh.triangles) for mesh in things), len(room.triangles)]
+        others = np.repeat([PARTS.index("held"), PARTS.index("room")], counts)
+        self.part = np.concatenate([drawn.part, others])
+        self.texture = np.concatenate([drawn.body.vertices, *(mesh.texture for mesh in things), room.texture])
+        self.vertices = np.concatenate([np.zeros((starts[-1], 3)), room.vertices])
+        self.normals = np.concatenate([np.zeros((starts[-1], 3)), room.normals])
         self.uvw = np.zeros_like(self.vertices)
         # drawn a little beyond the lens's own edge, where whole triangles end, then cut along a circle
         self.code, self.params, _ = replace(camera, max_angle=draw_angle(camera)).packed()
@@ -187,8 +209,15 @@ class Scene:
         self.nearness, self.inside = np.zeros((height, width)), np.zeros((height, width, 2))
         self.light_image = np.zeros((height, width, 3), np.float32)
 
+    def moved(self, t: int) -> Array:
+        """Vertices of the clothed body and of what it holds at a frame, (M, 3) world."""
+        posed = self.dressed.body.pose(self.motion.R[t], self.motion.root[t])
+        rest = self.skin.joints
+        things = [(mesh.vertices - rest[bone]) @ posed.R[bone].T + posed.bone_joints[bone] for bone, mesh in self.held]
+        return np.concatenate([posed.vertices, *things])
+
     def draw(self, vertices: Array, T_world_camera: Array, shift: tuple[float, float] = (0.0, 0.0)) -> None:
-        """Fill the buffers with the clothed body's vertices (V, 3) seen from a camera pose."""
+        """Fill the buffers with moving vertices (M, 3) seen from a camera pose."""
         n, params = len(vertices), self.params.copy()
         params[2:4] += shift
         self.vertices[:n] = vertices
@@ -199,8 +228,8 @@ class Scene:
 
     def shade(self, T_world_camera: Array) -> NDArray[np.float32]:
         """Linear light (H, W, 3) of what was drawn last."""
-        n = len(self.skin.vertices)
-        skinning.vertex_normals(self.vertices[:n], self.dressed.body.model.triangles, self.normals[:n])
+        n = len(self.vertices) - len(self.room.vertices)
+        skinning.vertex_normals(self.vertices[:n], self.moving, self.normals[:n])
         self.light_image[:] = 0
         m, light = self.materials, self.light
         place = np.array([*T_world_camera[:3, 3], light.along_view])
@@ -280,7 +309,7 @@ def render_clip(
     if "parts" in keep:
         out["parts"] = np.zeros((n, side, side), np.uint8)
     deep, uvw = slack(), np.zeros((joints_count, 3))
-    clothed = [scene.dressed.body.pose(motion.R[t], motion.root[t]).vertices for t in range(n)]
+    clothed = [scene.moved(t) for t in range(n)]
     for t in range(n):
         T = motion.T_world_camera[t]
         joints = body.pose(motion.R[t], motion.root[t]).joints()

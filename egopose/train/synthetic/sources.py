@@ -77,7 +77,7 @@ def load_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Recording]:
                     float(data["fps"]),
                     {name: joints[:, names.index(name)] for name in SOURCE_JOINTS},
                     R,
-                )  # fmt: skip
+                )
             )
     return out
 

@@ -152,6 +152,32 @@ def cylinder(place: Array, radius: float, height: float, material: int) -> Mesh:
     return round_body(np.stack([r, z], -1), place, material)
 
 
+def held_thing(rng: np.random.Generator, palm: Array, across: Array, normal: Array, material: int) -> Mesh:
+    """A rod, box or ball in a hand.
+
+    Args:
+        rng: Random numbers.
+        palm: (3,) middle of the knuckles at rest; across: (3,) from the index finger's knuckle to the little finger's.
+        normal: (3,) unit, out of the palm.
+        material: Its number.
+    """
+    up = across / np.linalg.norm(across)
+    side = np.cross(normal, up)
+    axes = np.stack([side / np.linalg.norm(side), np.cross(up, side), up], axis=1)
+    radius, height = rng.uniform(0.012, 0.035), rng.uniform(0.1, 0.28)
+    kind = rng.random()
+    if kind < 0.6:
+        mesh = cylinder(np.array([0, 0, -height * rng.uniform(0.3, 0.7)]), radius, height, material)
+    elif kind < 0.85:
+        half = np.array([radius * rng.uniform(1, 2.5), radius, height / 2])
+        mesh = box(-half, half, 0.0, material, 0.05)
+    else:
+        radius = rng.uniform(0.025, 0.05)
+        mesh = ball(np.zeros(3), radius, material)
+    place = palm + (radius + 0.018) * normal
+    return Mesh(mesh.vertices @ axes.T + place, mesh.triangles, mesh.normals @ axes.T, mesh.texture, mesh.material)
+
+
 def _colour(rng: np.random.Generator, low: float = 0.06, high: float = 0.8) -> Array:
     """A reflectance: mostly muted, now and then strong."""
     value = np.exp(rng.uniform(np.log(low), np.log(high)))
@@ -169,7 +195,7 @@ def _material(rng: np.random.Generator, kinds: Sequence[int], scale: tuple[float
 
 
 def body_materials(rng: np.random.Generator) -> list[tuple[Array, Array, int, float, int]]:
-    """Rows for skin, top, trousers, shoes, in this order."""
+    """Rows for skin, top, trousers, shoes, and what the left and the right hand hold, in this order."""
     mix = rng.uniform(0, len(_SKIN) - 1)
     i = int(mix)
     skin = _SKIN[i] + (mix - i) * (_SKIN[min(i + 1, len(_SKIN) - 1)] - _SKIN[i])
@@ -180,6 +206,7 @@ def body_materials(rng: np.random.Generator) -> list[tuple[Array, Array, int, fl
         _material(rng, cloth, (6, 60)),
         _material(rng, cloth, (6, 60)),
         _material(rng, (PLAIN, NOISE), (10, 40)),
+        *(_material(rng, (PLAIN, PLAIN, NOISE, STRIPES, CHECKS), (15, 90)) for _ in range(2)),
     ]
 
 
@@ -229,7 +256,7 @@ def random_room(rng: np.random.Generator, path: Array, first: int) -> tuple[Mesh
     for _ in range(int(rng.integers(3, 9))):
         place, yaw = rng.uniform(low, high), rng.uniform(0, np.pi)
         size = np.array([rng.uniform(0.3, 1.4), rng.uniform(0.3, 0.8)])
-        if not free(place, np.linalg.norm(size) / 2):
+        if not free(place, float(np.linalg.norm(size)) / 2):
             continue
         if rng.random() < 0.5:
             meshes += _table(rng, place, size, yaw, new)
@@ -260,7 +287,7 @@ def _table(rng: np.random.Generator, place: Array, size: Array, yaw: float, new)
             meshes.append(cylinder(spot, rng.uniform(0.025, 0.07), rng.uniform(0.06, 0.28), new(scale=(10, 80))))
         else:
             radius = rng.uniform(0.03, 0.1)
-            meshes.append(ball(spot + [0, 0, radius], radius, new(scale=(10, 80))))
+            meshes.append(ball(spot + np.array([0, 0, radius]), radius, new(scale=(10, 80))))
     return meshes
 
 
