@@ -340,6 +340,9 @@ def one_frame(pred, target, valid, J, frame, scaled, out):
                 d = s * (R[a, 0] * P[i, 0] + R[a, 1] * P[i, 1] + R[a, 2] * P[i, 2]) - T[i, a]
                 e += d * d
             out[j] = 2.0 * t_size * np.sqrt(e)
+            if out[j] > 1e154:
+                # its square leaves the range: not finite, as in every other metric
+                out[j] = np.nan
             total += out[j]
             i += 1
     return total, n

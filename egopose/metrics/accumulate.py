@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from egopose.errors import EgoposeError
-from egopose.metrics.arrays import Floats, Root, check_fps, check_pair, check_root
+from egopose.metrics.arrays import Floats, Root, check_fps, check_pair, check_root, flat, read_ahead
+from egopose.metrics.fast import CHUNK, flat_mask, over_chunks
 
 METRICS = ("mpjpe", "root_mpjpe", "n_mpjpe", "pa_mpjpe", "rigid_mpjpe", "mpjve", "accel_error", "jitter")
 """Metrics of the fused pass; ``n_mpjpe`` is about the root when there is one."""
 
 _ORDER = {"mpjve": 1, "accel_error": 2, "jitter": 3}
-_CHUNK = 16384
 Counts = NDArray[np.int64]
 
 
@@ -145,33 +143,33 @@ class Accumulator:
         new = self.empty(check_fps(fps))
         if take in self.takes and self.takes[take].fps != new.fps:
             raise EgoposeError(f"take {take!r} came with {self.takes[take].fps} frames per second, now with {new.fps}")
-        starts = range(0, len(p), _CHUNK)
-        workers = min(threads or os.cpu_count() or 1, len(starts))
-        if workers <= 1:
-            parts: Iterable[TakeSums] = (self._chunk(p, t, mask, s, new.fps, frames) for s in starts)
-            for part in parts:
-                new.add(part)
-        else:
-            with ThreadPoolExecutor(workers) as pool:
-                for part in pool.map(lambda s: self._chunk(p, t, mask, s, new.fps, frames), starts):
-                    new.add(part)
+        for part in over_chunks(
+            len(p), lambda start, stop: self._chunk(p, t, mask, start, stop, new.fps, frames), threads
+        ):
+            new.add(part)
         if take in self.takes:
             self.takes[take].add(new)
         else:
             self.takes[take] = new
 
     def _chunk(
-        self, p: NDArray[Any], t: NDArray[Any], mask: NDArray[Any] | None, start: int, fps: float, out: Floats | None
+        self,
+        p: NDArray[Any],
+        t: NDArray[Any],
+        mask: NDArray[Any] | None,
+        start: int,
+        stop: int,
+        fps: float,
+        out: Floats | None,
     ) -> TakeSums:
         from egopose.kernels.fused import fused_frames
         from egopose.kernels.simd import LANES
 
-        stop = min(start + _CHUNK, len(p))
         for array in (p, t):
-            read_ahead(array, stop, min(stop + _CHUNK, len(p)))
+            read_ahead(array, stop, min(stop + CHUNK, len(p)))
         begin = start - LANES if start else 0
         a, b = flat(p[begin:stop]), flat(t[begin:stop])
-        v = np.empty(0, np.uint8) if mask is None else np.ascontiguousarray(mask[begin:stop]).view(np.uint8).ravel()
+        v = flat_mask(mask, begin, stop)
         root = check_root(self.root, self.joints)
         roots = np.empty(0, np.int64) if root is None else root % self.joints
         part = self.empty(fps)
@@ -193,9 +191,7 @@ class Accumulator:
         Raises:
             EgoposeError: It was made with other options.
         """
-        mine, theirs = (
-            (a.joints, str(a.root), a.lo, a.hi, a.steps) for a in (self, other)
-        )
+        mine, theirs = ((a.joints, str(a.root), a.lo, a.hi, a.steps) for a in (self, other))
         if mine != theirs:
             raise EgoposeError(f"accumulators of (joints, root, lo, hi, steps) {mine} and {theirs} do not add up")
         for name, sums in other.takes.items():
@@ -280,25 +276,3 @@ def _mean(sums: Counts, skip: bool) -> float:
 
 def _ratio(total: float, count: int, broken: bool) -> float:
     return float("nan") if broken or not count else total / count
-
-
-def flat(array: NDArray[Any]) -> NDArray[Any]:
-    """Contiguous float32 or float64 numbers, one-dimensional."""
-    kind = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
-    return np.ascontiguousarray(np.asarray(array), dtype=np.dtype(kind).newbyteorder("=")).reshape(-1)
-
-
-def read_ahead(array: NDArray[Any], start: int, stop: int) -> None:
-    """Ask the system for the pages of some frames of a memory-mapped array; other arrays are left alone."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is None or start >= stop or not hasattr(mapped, "madvise"):
-        return
-    import mmap
-
-    first = np.frombuffer(mapped, np.uint8).ctypes.data
-    begin = array[start:stop].ctypes.data - first
-    page = mmap.PAGESIZE
-    aligned = begin - begin % page
-    size = (stop - start) * array.strides[0] + begin - aligned
-    if 0 <= aligned < len(mapped) and array.strides[0] > 0:
-        mapped.madvise(mmap.MADV_WILLNEED, aligned, min(size, len(mapped) - aligned))

@@ -146,3 +146,25 @@ def _ratio(total: float, count: int) -> float:
 
 def _ratios(total: Floats, count: NDArray[Any]) -> Floats:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def flat(array: NDArray[Any]) -> NDArray[Any]:
+    """Contiguous float32 or float64 numbers, one-dimensional."""
+    kind = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
+    return np.ascontiguousarray(np.asarray(array), dtype=np.dtype(kind).newbyteorder("=")).reshape(-1)
+
+
+def read_ahead(array: NDArray[Any], start: int, stop: int) -> None:
+    """Ask the system for the pages of some frames of a memory-mapped array; other arrays are left alone."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is None or start >= stop or not hasattr(mapped, "madvise"):
+        return
+    import mmap
+
+    first = np.frombuffer(mapped, np.uint8).ctypes.data
+    begin = array[start:stop].ctypes.data - first
+    page = mmap.PAGESIZE
+    aligned = begin - begin % page
+    size = (stop - start) * array.strides[0] + begin - aligned
+    if 0 <= aligned < len(mapped) and array.strides[0] > 0:
+        mapped.madvise(mmap.MADV_WILLNEED, aligned, min(size, len(mapped) - aligned))

@@ -106,8 +106,8 @@ def compare(
         seed: Of the draws.
 
     Returns:
-        ``first``, ``second`` (micro means), ``difference``, ``low``, ``high``; ``p`` two-sided sign-flip test over takes
-        (exact up to 14 takes); ``takes`` {name: difference} from the most improved on; ``joints`` (J,) differences;
+        ``first``, ``second`` (micro means), ``difference``, ``low``, ``high``; ``p`` two-sided sign-flip test over
+        takes (exact up to 14 takes); ``takes`` {name: difference} from the most improved on; ``joints`` (J,) differences;
         ``only_first`` and ``only_second`` names that could not be paired.
 
     Raises:

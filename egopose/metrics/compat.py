@@ -44,7 +44,7 @@ def mmpose(
     """``keypoint_mpjpe`` of mmpose: mean over visible joints.
 
     Differs from :func:`egopose.metrics.pa_mpjpe` and :func:`~egopose.metrics.n_mpjpe` with ``reduce="micro"``: hidden
-    joints take part in the fit and are hidden only in the mean, so wrong coordinates at hidden joints change the result.
+    joints take part in the fit and are hidden only in the mean, so wrong coordinates there change the result.
 
     Raises:
         EgoposeError: Shapes do not belong together, or the alignment is unknown.
@@ -61,8 +61,8 @@ def mmpose(
 def hmr(pred: ArrayLike, target: ArrayLike, *, pelvis: int | Sequence[int] = (11, 12)) -> dict[str, float]:
     """MPJPE and PA-MPJPE of SPIN, 4D-Humans and HaMeR in millimetres: root-centred, per frame, then over frames.
 
-    Differs: no masks; a frame with any joint that is not finite is NaN; the aligned number is fitted on the root-centred
-    pose, which changes nothing; a prediction without spread is NaN there and collapses on the centroid here.
+    Differs: no masks; a frame with any joint that is not finite is NaN; the aligned number is fitted on the
+    root-centred pose, which changes nothing; a prediction without spread is NaN there and collapses on the centroid here.
 
     Args:
         pred: (N, J, 3) metres.
@@ -103,8 +103,8 @@ def wham(
 ) -> dict[str, float]:
     """World numbers of WHAM and GVHMR: W- and WA-MPJPE (mm), acceleration error (m/s^2), RTE (%) and jitter (10 m/s^3).
 
-    Differs from :mod:`egopose.metrics`: no masks; jitter is a tenth of the jerk; the last chunk may be one frame long and
-    then counts in full.
+    Differs from :mod:`egopose.metrics`: no masks; jitter is a tenth of the jerk; the last chunk may be one frame long
+    and then counts in full.
 
     Args:
         pred: (N, J, 3) metres, world.
@@ -287,9 +287,7 @@ def slahmr(tracks: Sequence[tuple[ArrayLike, ArrayLike]]) -> dict[str, float]:
     return {name: 1000 * float(np.mean(column)) for name, column in zip(names, zip(*rows))}
 
 
-def ego_exo4d_body(
-    takes: Sequence[tuple[ArrayLike, ArrayLike, ArrayLike]], *, clips: bool = True
-) -> dict[str, float]:
+def ego_exo4d_body(takes: Sequence[tuple[ArrayLike, ArrayLike, ArrayLike]], *, clips: bool = True) -> dict[str, float]:
     """The official Ego-Exo4D body numbers from arrays: micro means, velocity by gap.
 
     Differs: a joint counts by the x of its target alone; runs of frames (gaps up to 3) shorter than 120 frames are

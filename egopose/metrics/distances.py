@@ -17,6 +17,7 @@ from egopose.metrics.arrays import (
     reduce_errors,
     subtract_root,
 )
+from egopose.metrics.fast import SMALL, frame_sums, joint_errors, reduce_sums
 
 
 def joint_distances(
@@ -34,6 +35,8 @@ def joint_distances(
     counted = counted_joints(t, mask)
     if index is not None:
         counted &= counted[:, index].all(axis=1, keepdims=True)
+    if index is None and len(p) > SMALL:
+        return joint_errors(p, t, mask, "plain"), counted
     error = np.empty(p.shape[:2])
     with np.errstate(invalid="ignore", over="ignore"):
         for start in range(0, len(p), CHUNK):
@@ -77,7 +80,10 @@ def mpjpe(
         >>> float(mpjpe([[[0.0, 0, 0], [0, 0, 0]]], [[[3.0, 4, 0], [0, 0, 1]]], reduce="micro"))
         3.0
     """
-    return reduce_errors(*joint_distances(pred, target, valid, root=root), reduce)
+    p, t, mask = check_pair(pred, target, valid)
+    if root is None and len(p) > SMALL and reduce in ("none", "micro", "macro"):
+        return reduce_sums(*frame_sums(p, t, mask, "plain"), reduce)
+    return reduce_errors(*joint_distances(p, t, mask, root=root), reduce)
 
 
 def n_mpjpe(

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from egopose.metrics.arrays import (
-    CHUNK,
     Bools,
     Floats,
     Reduce,
@@ -17,21 +16,21 @@ from egopose.metrics.arrays import (
     counted_joints,
     reduce_errors,
 )
+from egopose.metrics.fast import SMALL, motion_errors
 
 
 def _difference_norms(pred, target, counted: Bools, order: int, factor: float) -> tuple[Floats, Bools]:  # type: ignore[no-untyped-def]
     """Norms (N - order, J) of the order-th difference of ``pred - target``, and where every frame of it counts."""
     n = max(len(counted) - order, 0)
-    error = np.empty((n, counted.shape[1]))
-    with np.errstate(invalid="ignore", over="ignore"):
-        for start in range(0, n, CHUNK):
-            stop = min(start + CHUNK, n)
-            rows = slice(start, stop + order)
-            difference = pred[rows].astype(np.float64)
+    if n > SMALL:
+        error = factor * motion_errors(pred, target, order)
+    else:
+        with np.errstate(invalid="ignore", over="ignore"):
+            difference = pred.astype(np.float64)
             if target is not None:
-                difference = difference - target[rows].astype(np.float64)
+                difference = difference - target.astype(np.float64)
             step = np.diff(difference, n=order, axis=0)
-            error[start:stop] = factor * np.sqrt(np.einsum("njk,njk->nj", step, step))
+            error = factor * np.sqrt(np.einsum("njk,njk->nj", step, step))
     error[~np.isfinite(error)] = np.nan
     both = counted[:n].copy()
     for shift in range(1, order + 1):
