@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from egopose import rigid
 from egopose.body import Body, BodyModel, load_body
 from egopose.camera import Camera
-from egopose.kernels import rasterise, skinning
+from egopose.kernels import imaging, rasterise, skinning
 from egopose.skeleton import BODY17_HANDS, FINGERS
 from egopose.train.synthetic import world
 from egopose.train.synthetic.fingers import HandAxes
@@ -29,6 +30,9 @@ PARTS = (
 NEAR_M = 0.03
 METER = 0.22
 """Mean linear light that the camera exposes for."""
+
+CURVE_STEPS, GRAINS = 2048, 2**18
+"""Steps of the tone curve; random numbers that the noise of a clip is taken from."""
 
 SKIN, TOP, TROUSERS, SHOES, HELD = range(5)
 
@@ -176,7 +180,6 @@ class Scene:
         room, more = world.random_room(rng, path, len(rows))
         self.room, self.materials = room, world.Materials.stack(rows + more)
         self.light, self.look = world.random_light(rng), Look.random(rng)
-        self.gain: float | None = None
         self.held = [
             (body.model.index(f"{s}_hand"), _in_hand(body, s, HELD + i, rng))
             for i, s in enumerate(("left", "right"))
@@ -204,7 +207,7 @@ class Scene:
         rasterise.angle_mask(self.code, self.params, height, width, edge, self.inside_lens)
         v, u = np.mgrid[:height, :width]
         far = ((u - width / 2) ** 2 + (v - height / 2) ** 2) / (width**2 / 2)
-        self.falloff = (1 - self.look.vignette * far)[..., None]
+        self.falloff = 1 - self.look.vignette * far
         self.index = np.full((height, width), -1, np.int32)
         self.nearness, self.inside = np.zeros((height, width)), np.zeros((height, width, 2))
         self.light_image = np.zeros((height, width, 3), np.float32)
@@ -240,32 +243,29 @@ class Scene:
         return self.light_image
 
 
-def develop(light: Array, scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """From linear light (H, W, 3) to an image as a camera would store it."""
-    look = scene.look
-    if scene.gain is None:
-        # metered on the first frame, as cameras do
-        scene.gain = look.exposure * METER / max(float(light[scene.inside_lens].mean()), 1e-3)
-    image = np.maximum(light * scene.gain * look.tint * scene.falloff, 0)
-    if look.blur:
-        image = _blur(image, look.blur)
-    image = np.clip(image, 0, 1.5) ** look.contrast
-    if look.noise:
-        image = image + look.noise * rng.standard_normal(image.shape, dtype=np.float32)
-    image[~scene.inside_lens] = 0
-    return np.clip(np.round(255 * image), 0, 255).astype(np.uint8)
+class Darkroom:
+    """From linear light to images as a camera would store them."""
 
+    def __init__(self, scene: Scene, rng: np.random.Generator) -> None:
+        """Tone curve and grain of a clip; the gain is metered on the first frame, as cameras do."""
+        look, self.rng = scene.look, rng
+        self.scene, self.gain = scene, 0.0
+        self.curve = (imaging.WHITE * np.linspace(0, 1, CURVE_STEPS) ** 2) ** look.contrast
+        side = math.exp(-0.5 / look.blur**2) if look.blur else 0.0
+        self.side_tap = side / (1 + 2 * side)
+        self.noise = rng.standard_normal(GRAINS if look.noise else 0, dtype=np.float32)
+        self.work = np.zeros_like(scene.light_image)
 
-def _blur(image: Array, sigma: float) -> Array:
-    """A small separable blur of three taps."""
-    side = np.exp(-0.5 / sigma**2)
-    taps = np.array([side, 1, side]) / (1 + 2 * side)
-    for axis in (0, 1):
-        pad = [(1, 1) if a == axis else (0, 0) for a in range(3)]
-        wide = np.pad(image, pad, mode="edge")
-        n = image.shape[axis]
-        image = sum(t * np.take(wide, range(k, k + n), axis=axis) for k, t in enumerate(taps))
-    return image
+    def develop(self, light: NDArray[np.float32], out: NDArray[np.uint8]) -> None:
+        """Write one image (H, W, 3); the light is used up."""
+        look, scene = self.scene.look, self.scene
+        if not self.gain:
+            self.gain = look.exposure * METER / max(float(light[scene.inside_lens].mean()), 1e-3)
+        start = int(self.rng.integers(GRAINS)) if self.noise.size else 0
+        imaging.develop(
+            light, self.gain * look.tint, scene.falloff, self.side_tap, self.curve, self.noise, start, look.noise,
+            scene.inside_lens, self.work, out,
+        )  # fmt: skip
 
 
 def render_clip(
@@ -310,11 +310,12 @@ def render_clip(
         out["parts"] = np.zeros((n, side, side), np.uint8)
     deep, uvw = slack(), np.zeros((joints_count, 3))
     clothed = [scene.moved(t) for t in range(n)]
+    darkroom = Darkroom(scene, rng)
     for t in range(n):
         T = motion.T_world_camera[t]
         joints = body.pose(motion.R[t], motion.root[t]).joints()
         out["joints_world"][t] = joints
-        total = np.zeros((side, side, 3))
+        total = np.zeros((side, side, 3), np.float32)
         for k in range(samples):
             # the middle of the exposure is the frame's time; sample 0 also gives the labels
             when = scene.look.shutter * (_order(k, samples))
@@ -330,7 +331,7 @@ def render_clip(
                     out["depth"][t] = np.where(near > 0, 1 / np.maximum(near, 1e-9), 0)
                 if "parts" in keep:
                     out["parts"][t] = np.where(scene.index >= 0, scene.part[scene.index], 0)
-        out["images"][t] = develop(total / samples, scene, rng)
+        darkroom.develop(total, out["images"][t])
     out["visible"] &= out["in_view"]
     # the head is not drawn, so nothing can be said of its joints by sight
     face = [i for i, joint in enumerate(BODY17_HANDS.joints) if joint.endswith(("nose", "_eye", "_ear"))]
