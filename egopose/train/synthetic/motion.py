@@ -155,7 +155,9 @@ class _Poser:
         hinged = align(rest_upper, rest_fore, upper, fore)
         sine = np.linalg.norm(np.cross(unit(upper), unit(fore)), axis=-1)
         R = self.set(f"{s}_upper_arm", between(straight, hinged, _step(sine, 0.15, 0.6)))
-        self.set(f"{s}_forearm", swing(R @ rest_fore, fore) @ R)
+        R = self.set(f"{s}_forearm", swing(R @ rest_fore, fore) @ R)
+        # the hand hangs on this bone: it is turned about the forearm only, see twist
+        self.set(f"{s}_forearm_twist", R)
 
     def hand(self, s: str, along: Array, thumb: Array, share: Array) -> None:
         """Hand axes from the knuckles' and the thumb's direction, ``share`` (T,) of the way from the forearm's."""
