@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def data(root: Path, tmp_path: Path) -> EgoExo4D:
     return EgoExo4D(root, cache=tmp_path / "cache")
 
@@ -182,7 +182,7 @@ def test_head_poses_gaps_and_policies(data: EgoExo4D) -> None:
 
 
 def test_landscape_camera_points_its_x_axis_to_the_ground(data: EgoExo4D) -> None:
-    frames, T = data["standin_piano_01_2"].head_poses(policy="skip")
+    _, T = data["standin_piano_01_2"].head_poses(policy="skip")
     # x of the camera in the world, z component: down
     assert T[:, 2, 0].max() < -0.6
     clip = data["standin_piano_01_2"].clip("body")

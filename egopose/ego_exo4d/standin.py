@@ -22,6 +22,7 @@ from egopose.ego_exo4d.aria import linear_camera
 from egopose.ego_exo4d.cameras import official_undistorted
 from egopose.ego_exo4d.layout import EGO_POSE, FPS, KINDS, SOURCES, annotation_path, camera_pose_path
 from egopose.ego_exo4d.standin_annotations import DEFECTS, annotation
+from egopose.ego_exo4d.standin_lists import write_lists
 from egopose.ego_exo4d.standin_world import BAD, EXO, MISSING, PORTRAIT, World, build_world
 from egopose.errors import EgoposeError
 from egopose.files import atomic_write
@@ -191,7 +192,9 @@ def make_standin(
 ) -> Mapping[str, Any]:
     """Write the stand-in.
 
-    The exact joints of each take lie aside in ``truth/<take_uid>.npz`` (59 joints, every frame, world).
+    The exact joints of each take lie aside in ``truth/<take_uid>.npz`` (59 joints, every frame, world), and the exact
+    ground truth files of both protocols in ``truth/{body,hand}_{train,val,test}.json``. ``lists`` holds what the
+    challenge publishes of its test split: frames of the body track, frames and boxes of the hand track.
 
     Args:
         out: A folder that does not exist yet or is empty.
@@ -228,6 +231,7 @@ def make_standin(
             from egopose.ego_exo4d.standin_video import write_videos
 
             write_videos(root / "takes" / world.name, world, video_height)
+    write_lists(root, worlds)
     # last: a folder without takes.json is not complete
     _metadata(root, worlds, seed)
     if progress is not None:

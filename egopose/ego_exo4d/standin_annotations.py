@@ -89,8 +89,10 @@ def annotation(world: World, kind: str, source: str, frames: NDArray[np.int64]) 
             {
                 "annotation3D": {} if kind_of_frame < 0.04 else {
                     names[j]: {
-                        "x": float("nan") if bare[j] else round(float(noisy[j, 0]), 7), "y": round(float(noisy[j, 1]), 7),
-                        "z": round(float(noisy[j, 2]), 7), "num_views_for_3d": int(n_views[j]),
+                        "x": float("nan") if bare[j] else round(float(noisy[j, 0]), 7),
+                        "y": round(float(noisy[j, 1]), 7),
+                        "z": round(float(noisy[j, 2]), 7),
+                        "num_views_for_3d": int(n_views[j]),
                     }
                     for j in range(len(names)) if not absent[j]
                 },

@@ -361,6 +361,5 @@ class Take:
         if video is not None:
             from egopose.io.video import probe
 
-            info = probe(video)
-            camera = camera.scaled((info.width, info.height))
+            camera = camera.scaled(probe(video).size)
         return camera
