@@ -13,6 +13,9 @@ from typing import Any, NoReturn
 from egopose import __version__
 from egopose.errors import EgoposeError
 
+DEFAULT = "CONFIG"
+"""The entry of a table that takes every word which is no verb of its own."""
+
 # verb -> (module:function, or a table of sub-verbs; one line of help)
 VERBS: dict[str, tuple[Any, str]] = {
     "predict": ("egopose.commands.predict:predict", "an ego clip in, 3D joints of the wearer out"),
@@ -34,7 +37,14 @@ VERBS: dict[str, tuple[Any, str]] = {
     ),
     "view": ("egopose.commands.view:view", "a page, plots or an overlay video of any result"),
     "convert": ("egopose.commands.convert:convert", "from one format to another"),
-    "synth": ("egopose.commands.synth:synth", "render labelled synthetic ego clips"),
+    "synth": (
+        {
+            "ego-exo4d": ("egopose.commands.synth_ego_exo4d:synth_ego_exo4d", "a stand-in for the Ego-Exo4D dataset"),
+            DEFAULT: ("egopose.commands.synth:synth", "clips by a settings file or the preset 'synth'"),
+        },
+        "render labelled synthetic ego clips, or a stand-in dataset",
+    ),
+    "info": ("egopose.commands.info:info", "what an Ego-Exo4D folder holds and lacks"),
     "train": ("egopose.commands.train:train", "train the network"),
     "weights": ("egopose.commands.weights:weights", "list, check and fetch model weights"),
     "demo": ("egopose.commands.demo:demo", "run the jobs on embedded captures"),
@@ -65,6 +75,8 @@ def _find(argv: Sequence[str]) -> tuple[str, str, list[str]] | int:
             print(f"egopose {__version__}")
             return 0
         word = rest.pop(0)
+        if DEFAULT in verbs and (word not in verbs or word == DEFAULT):
+            return verbs[DEFAULT][0], prefix, [word, *rest]
         if word not in verbs:
             print(f"{prefix}: no verb {word!r}; there are: {', '.join(verbs)}", file=sys.stderr)
             return USAGE_STATUS
