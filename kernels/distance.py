@@ -96,5 +96,5 @@ def distance_frames(pred, target, valid, J, start, stop, total, count):
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
 def distance_joints(pred, target, begin, joints, out):
-    """Distances (joints,) of consecutive joints of flat arrays, from joint ``begin`` on; infinite or NaN as they come."""
+    """Distances (joints,) of consecutive joints of flat arrays, from joint ``begin`` on, finite or not."""
     _gaps(pred, target, begin * 3, joints, out)

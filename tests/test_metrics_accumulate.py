@@ -136,7 +136,7 @@ def test_sums_are_joined_with_one_rounding() -> None:
 
 def test_what_does_not_belong_together_is_refused() -> None:
     a = Accumulator(17)
-    pred, target, valid = takes(1)["take_0"]
+    pred, target, _ = takes(1)["take_0"]
     with pytest.raises(EgoposeError, match="expected 17"):
         a.update("x", pred[:, :5], target[:, :5])
     a.update("x", pred, target, fps=30)

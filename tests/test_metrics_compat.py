@@ -1,4 +1,4 @@
-"""Each peer's number once more, plainly, from the published rules; published values; the real packages where present."""
+"""Each peer's number once more, plainly, from its rules; published values; the real packages where present."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_the_fit_is_the_least_square(joints: int, name: str, scale: bool) -> Non
     expected = np.where(valid, ((moved - target.astype(float)) ** 2).sum(-1), 0).sum(-1)
     np.testing.assert_allclose((each**2).sum(1), expected, atol=1e-12, rtol=1e-10)
     np.testing.assert_allclose(total, each.sum(1), rtol=1e-12)
-    if name in ("plain", "few", "thin", "far", "float32 far") and joints > 3 or name == "one":
+    if (name in ("plain", "few", "thin", "far", "float32 far") and joints > 3) or name == "one":
         wanted = per_frame(pred, target, valid, "pa" if scale else "rigid")
         np.testing.assert_allclose(total / count, wanted, atol=1e-11)
 

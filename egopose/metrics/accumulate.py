@@ -229,7 +229,8 @@ class Accumulator:
         result: dict[str, Any] = {}
         for m, metric in enumerate(METRICS):
             order = _ORDER.get(metric, 0)
-            joint, count, bad = np.zeros(self.joints), np.zeros(self.joints, np.int64), 0
+            joint, count = np.zeros(self.joints), np.zeros(self.joints, np.int64)
+            bad = np.zeros(self.joints, np.int64)
             frame_total, frame_count, frame_bad = 0.0, 0, 0
             by_take: dict[str, float] = {}
             # takes with one rate are summed as integers first: the same whatever the sharding

@@ -107,8 +107,8 @@ def compare(
 
     Returns:
         ``first``, ``second`` (micro means), ``difference``, ``low``, ``high``; ``p`` two-sided sign-flip test over
-        takes (exact up to 14 takes); ``takes`` {name: difference} from the most improved on; ``joints`` (J,) differences;
-        ``only_first`` and ``only_second`` names that could not be paired.
+        takes (exact up to 14 takes); ``takes`` {name: difference} from the most improved on; ``joints`` (J,)
+        differences; ``only_first`` and ``only_second`` names that could not be paired.
 
     Raises:
         EgoposeError: No common take, another number of joints, or a take has other counts in the two (other targets).

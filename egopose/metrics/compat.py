@@ -62,7 +62,8 @@ def hmr(pred: ArrayLike, target: ArrayLike, *, pelvis: int | Sequence[int] = (11
     """MPJPE and PA-MPJPE of SPIN, 4D-Humans and HaMeR in millimetres: root-centred, per frame, then over frames.
 
     Differs: no masks; a frame with any joint that is not finite is NaN; the aligned number is fitted on the
-    root-centred pose, which changes nothing; a prediction without spread is NaN there and collapses on the centroid here.
+    root-centred pose, which changes nothing; a prediction without spread is NaN there and collapses on the centroid
+    here.
 
     Args:
         pred: (N, J, 3) metres.

@@ -43,7 +43,7 @@ def bone_length_error(pred: ArrayLike, target: ArrayLike, bones: ArrayLike, vali
     """
     p, t, mask = check_pair(pred, target, valid)
     pairs = _bones(bones, p.shape[1])
-    counted = counted_joints(t, mask)[:, pairs].all(-1)
+    counted = np.asarray(counted_joints(t, mask)[:, pairs].all(-1))
     error = np.abs(bone_lengths(p, pairs) - bone_lengths(t, pairs))
     return _mean(np.where(counted, error, 0.0), counted)
 
@@ -109,7 +109,7 @@ def contacts(
         raise EgoposeError(f"up is {up!r}; expected an axis 0, 1 or 2")
     mask = check_valid(valid, p.shape[:2])
     f = p[:, index]
-    seen = np.isfinite(f).all(-1)
+    seen = np.asarray(np.isfinite(f).all(-1))
     if mask is not None:
         seen &= mask[:, index]
     if len(p) < 2:
