@@ -85,7 +85,7 @@ def _hash(a, b, c, seed):
     h = np.uint32(a * 73856093) ^ np.uint32(b * 19349663) ^ np.uint32(c * 83492791) ^ np.uint32(seed * 2654435761)
     h = np.uint32(h ^ (h >> np.uint32(13))) * np.uint32(1274126177)
     h = np.uint32(h ^ (h >> np.uint32(16)))
-    return (h & np.uint32(65535)) / 65535.0
+    return (h & np.uint32(65535)) * (1.0 / 65535.0)
 
 
 @njit(cache=True, error_model="numpy")

@@ -31,6 +31,7 @@ NEAR_M = 0.03
 METER = 0.22
 """Mean linear light that the camera exposes for."""
 
+LONGEST_EXPOSURE_S = 1 / 30
 CURVE_STEPS, GRAINS = 2048, 2**18
 """Steps of the tone curve; random numbers that the noise of a clip is taken from."""
 
@@ -311,6 +312,8 @@ def render_clip(
     deep, uvw = slack(), np.zeros((joints_count, 3))
     clothed = [scene.moved(t) for t in range(n)]
     darkroom = Darkroom(scene, rng)
+    # no camera holds its shutter open much longer than 1/30 s
+    open_share = scene.look.shutter * min(1.0, LONGEST_EXPOSURE_S / float(np.diff(motion.times_s).min(initial=1.0)))
     for t in range(n):
         T = motion.T_world_camera[t]
         joints = body.pose(motion.R[t], motion.root[t]).joints()
@@ -318,14 +321,15 @@ def render_clip(
         total = np.zeros((side, side, 3), np.float32)
         for k in range(samples):
             # the middle of the exposure is the frame's time; sample 0 also gives the labels
-            when = scene.look.shutter * (_order(k, samples))
+            when = open_share * _order(k, samples)
             vertices, pose = _at(clothed, motion.T_world_camera, t, when)
             scene.draw(vertices, pose, _jitter(k) if samples > 1 else (0.0, 0.0))
             total += scene.shade(pose)
             if k == 0:
                 rasterise.project_vertices(scene.code, scene.params, rigid.invert(T)[:3], joints, 1e-3, uvw)
                 rasterise.seen(uvw, scene.nearness, deep, out["visible"][t])
-                out["in_view"][t] = camera.moved(T).visible(joints)
+                in_camera = rigid.transform_points(rigid.invert(T), joints)
+                out["in_view"][t] = camera.in_image(camera.project(in_camera, frame="camera"))
                 if "depth" in keep:
                     near = scene.nearness
                     out["depth"][t] = np.where(near > 0, 1 / np.maximum(near, 1e-9), 0)
