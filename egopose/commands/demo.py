@@ -6,8 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from egopose.commands.output import emit, progress_bar
 from egopose.commands.pose_scores import run_evaluate_pose
 from egopose.commands.triangulate import run_triangulate
@@ -87,30 +85,30 @@ def run_exo(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
 
 
 def run_ego(folder: Path, seed: int) -> dict[str, Any]:
-    """Write the ego capture, predict the wearer, score the prediction, look at it."""
-    from egopose import Clip, PoseSequence, Predictor, Trajectory
-    from egopose.demo import walking_wearer
-    from egopose.io import save
-    from egopose.skeleton import BODY17, BODY17_HANDS
+    """Render the ego clip, predict its wearer, score the prediction, look at it."""
+    from egopose import Clip, Predictor
+    from egopose.io import load, save
+    from egopose.skeleton import BODY17
+    from egopose.train.synthetic.demo_clip import demo_clip
+    from egopose.view.clip_video import embed_clip
     from egopose.view.scene import save_scene_page
 
-    fps = 30.0
-    frames = np.arange(180)
-    xyz, T_world_camera = walking_wearer(frames / fps, seed=seed)
-    truth = PoseSequence(BODY17_HANDS, frames, frames / fps, xyz.astype(np.float32), provenance={"source": "demo"})
-    trajectory = Trajectory(frames / fps, T_world_camera)
+    files = demo_clip(folder, seed=seed)
+    rig, trajectory, truth = load(files.camera), load(files.trajectory), load(files.truth)
     predictor = Predictor.from_pretrained("nano", device="cpu")
-    pose = predictor.predict(Clip(trajectory=trajectory))
-    save(truth, folder / "truth.npz")
+    pose = predictor.predict(Clip(frames=files.video, camera=rig.cameras[0], trajectory=trajectory))
     save(pose, folder / "joints.npz")
-    scores = run_evaluate_pose(folder / "joints.npz", folder / "truth.npz", joints=BODY17.joints)
+    scores = run_evaluate_pose(folder / "joints.npz", files.truth, joints=BODY17.joints)
     page = folder / "scene.html"
     save_scene_page(
-        page, pose, against=truth, trajectory=trajectory, title="Predicted from the head's path",
-        names=("predicted", "truth"),
+        page, pose, against=truth, trajectory=trajectory, title="Predicted from a head-worn camera",
+        names=("predicted", "truth"), clip=embed_clip(files.video, pose.times_s),
     )  # fmt: skip
+    used = (
+        "images and the head's path" if "images" in predictor.trained else "the head's path (its images are not read)"
+    )
     return {
-        "what": f"{pose.n_frames} frames from the path of the head alone (no images), weights nano",
+        "what": f"{pose.n_frames} rendered frames; weights nano use {used}",
         "scores": scores,
         "page": str(page),
     }
