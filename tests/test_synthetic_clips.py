@@ -212,3 +212,27 @@ def test_captured_motion_drives_the_body(shared_data):
                 theirs = source.joints[f"{side}_{b}"] - source.joints[f"{side}_{a}"]
                 cosine = np.sum(mine * theirs, -1) / np.linalg.norm(mine, axis=-1) / np.linalg.norm(theirs, axis=-1)
                 assert np.degrees(np.arccos(np.clip(cosine, -1, 1))).max() < 0.1
+
+
+def test_scores_and_error_bars_on_rendered_clips(folder):
+    import torch
+
+    from egopose.model.config import ModelConfig
+    from egopose.model.network import EgoPoseNet
+    from egopose.train.rendered_scores import calibrate_rendered, rendered_scores
+
+    torch.manual_seed(0)
+    model = EgoPoseNet(ModelConfig()).eval()
+    clips = load_rendered(folder)
+    scores = rendered_scores(model, clips)
+    assert {"score", "body12_cm", "poses_body12_cm", "hand_mm"} <= set(scores)
+    assert scores["score"] == pytest.approx(scores["body12_cm"] + scores["hand_mm"] / 10)
+    assert all(np.isfinite(value) for value in scores.values())
+    assert scores["hand_pa_mm"] <= scores["hand_mm"] + 1e-9
+    fewer = rendered_scores(model, clips, most=1)
+    assert fewer["body12_cm"] != scores["body12_cm"]
+    before = model.sigma_factor.clone()
+    reached = calibrate_rendered(model, clips * 20)
+    assert model.sigma_factor.shape == before.shape
+    assert torch.equal(model.sigma_factor[0, : BODY17.n_joints], before[0, : BODY17.n_joints])
+    assert reached["coverage50_out_of_view"] <= reached["coverage90_out_of_view"]

@@ -1,0 +1,129 @@
+"""Scores of the whole network on rendered clips of held-out subjects, and the error bars of what is in view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose.clip import Clip
+from egopose.metrics import mpjpe, mpjve, pa_mpjpe
+from egopose.model.engine import TorchEngine
+from egopose.model.network import EgoPoseNet
+from egopose.pose import JointStatus, PoseSequence
+from egopose.predict import Mode, Predictor
+from egopose.skeleton import BODY12, BODY17, BODY17_HANDS, HAND21
+from egopose.train.calibrate import coverage, sigma_factors
+from egopose.train.rendered import RenderedClip, hands_shown
+from egopose.trajectory import Trajectory
+
+Array = NDArray[np.float64]
+
+BODY = BODY17_HANDS.indices(BODY17.joints)
+INNER = BODY17_HANDS.indices(BODY12.joints)
+WRIST = HAND21.index("wrist")
+CLIPS_WHILE_TRAINING = 12
+"""Clips that are scored at each look during training; a rendered frame costs a hundred times a head pose."""
+
+
+def rendered_sequences(
+    model: EgoPoseNet, clips: Sequence[RenderedClip], mode: Mode = "offline", *, images: bool = True
+) -> Iterator[tuple[RenderedClip, PoseSequence]]:
+    """Each clip with what the network says from images and head poses, or from the poses alone, in the world."""
+    trained = ["body", "hands", "images"] if images else ["body"]
+    predictor = Predictor(TorchEngine(model, next(model.parameters()).device), notes={"trained": trained})
+    for clip in clips:
+        trajectory = Trajectory(clip.times_s, clip.T_world_camera, max_gap_s=1e9)
+        source = Clip(trajectory=trajectory)
+        if images:
+            source = Clip(list(clip.images), clip.camera, trajectory, times_s=clip.times_s)
+        yield clip, predictor.predict(source, mode=mode, floor_z=0.0)
+
+
+def hands(joints: Array) -> Array:
+    """Both hands (T, 2, 21, 3) of joints (T, 59, 3)."""
+    return joints[:, BODY17.n_joints :].reshape(len(joints), 2, HAND21.n_joints, 3)
+
+
+def rendered_scores(
+    model: EgoPoseNet, clips: Sequence[RenderedClip], *, most: int | None = CLIPS_WHILE_TRAINING, mode: Mode = "offline"
+) -> dict[str, float]:
+    """Errors with images and head poses.
+
+    Args:
+        model: The network.
+        clips: Held-out clips.
+        most: Score this many, evenly picked; None for all.
+        mode: See :meth:`egopose.predict.Predictor.predict`.
+
+    Returns:
+        ``body12_cm`` over all joints from shoulders to ankles, ``body12_seen_cm`` over those in view,
+        ``poses_body12_cm`` from head poses alone, ``mpjve12_cm_s``; of hands that are shown ``hand_mm`` relative to
+        the wrist, ``hand_pa_mm`` after Procrustes, ``hand_camera_mm`` without alignment; and ``score``, body and
+        wrist-relative hand error added in cm.
+    """
+    if most is not None and len(clips) > most:
+        clips = [clips[i] for i in np.linspace(0, len(clips) - 1, most).round().astype(int)]
+    rows: dict[str, list[Array]] = {}
+
+    def add(name: str, values: Array | float) -> None:
+        rows.setdefault(name, []).append(np.asarray(values, dtype=np.float64).ravel())
+
+    for clip, sequence in rendered_sequences(model, clips, mode):
+        said, true = sequence.xyz.astype(np.float64), clip.joints
+        fps = (len(clip) - 1) / (clip.times_s[-1] - clip.times_s[0])
+        add("body12_cm", 100 * mpjpe(said[:, INNER], true[:, INNER]))
+        add("body12_seen_cm", 100 * mpjpe(said[:, INNER], true[:, INNER], clip.visible[:, INNER] == 1))
+        add("mpjve12_cm_s", 100 * mpjve(said[:, INNER], true[:, INNER], fps=fps))
+        shown = hands_shown(clip.visible)
+        mine, theirs = hands(said)[shown], hands(true)[shown]
+        if len(mine):
+            add("hand_camera_mm", 1000 * mpjpe(mine, theirs))
+            add("hand_mm", 1000 * mpjpe(mine, theirs, root=WRIST))
+            add("hand_pa_mm", 1000 * pa_mpjpe(mine, theirs))
+    for clip, sequence in rendered_sequences(model, clips, mode, images=False):
+        add("poses_body12_cm", 100 * mpjpe(sequence.xyz[:, INNER].astype(np.float64), clip.joints[:, INNER]))
+    out = {name: _mean(np.concatenate(values)) for name, values in rows.items()}
+    out["score"] = out["body12_cm"] + out.get("hand_mm", 0.0) / 10
+    return out
+
+
+def _mean(values: Array) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else float("nan")
+
+
+def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict[str, float]:
+    """Set the factors of the error bars of hands, and of body joints in view, from held-out rendered clips.
+
+    The body's factors out of view come from captured motion and stay as they are.
+
+    Returns:
+        Coverage reached of 50 and 90 per cent intervals, in view and out of view.
+    """
+    import torch
+
+    factor = model.sigma_factor
+    assert isinstance(factor, torch.Tensor)
+    before = factor.detach().cpu().numpy().copy()
+    fresh = np.ones_like(before)
+    fresh[0, BODY] = before[0, BODY]
+    factor.copy_(torch.from_numpy(fresh))
+    errors, sigmas, views = [], [], []
+    for clip, sequence in rendered_sequences(model, clips):
+        assert sequence.sigma is not None
+        assert sequence.status is not None
+        errors.append(sequence.xyz.astype(np.float64) - clip.joints)
+        sigmas.append(sequence.sigma.astype(np.float64))
+        views.append(sequence.status == JointStatus.OK)
+    error, sigma, seen = (np.concatenate(values) for values in (errors, sigmas, views))
+    found = sigma_factors(error, sigma, seen)
+    found[0, BODY] = 1.0
+    factor.copy_(torch.from_numpy(fresh * found))
+    sigma = sigma * np.where(seen, found[1], found[0])
+    return {
+        f"coverage{round(100 * share)}_{name}": coverage(np.where(some[..., None], error, np.nan), sigma, share)
+        for share in (0.5, 0.9)
+        for name, some in (("in_view", seen), ("out_of_view", ~seen))
+    }
