@@ -140,6 +140,11 @@ def shade(index, inside, triangles, normals, texture, material, tones, kinds, sc
         out: (H, W, 3) float32, written; pixels without triangle stay.
     """
     height, width = index.shape
+    last = -1
+    flat = False
+    # neighbours mostly show the same triangle: what belongs to it is read once, and a flat one is lit once
+    i = j = k = m = 0
+    facing = up = direct = front = red = green = blue = 0.0
     for row in range(height):
         for column in range(width):
             f = index[row, column]
@@ -147,29 +152,44 @@ def shade(index, inside, triangles, normals, texture, material, tones, kinds, sc
                 continue
             b, c = inside[row, column, 0], inside[row, column, 1]
             a = 1.0 - b - c
-            i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-            nx = a * normals[i, 0] + b * normals[j, 0] + c * normals[k, 0]
-            ny = a * normals[i, 1] + b * normals[j, 1] + c * normals[k, 1]
-            nz = a * normals[i, 2] + b * normals[j, 2] + c * normals[k, 2]
-            length = math.sqrt(nx * nx + ny * ny + nz * nz)
-            if length > 0.0:
-                nx, ny, nz = nx / length, ny / length, nz / length
-            m = material[f]
-            scale = scales[m]
-            tone = pattern(
-                kinds[m],
-                scale * (a * texture[i, 0] + b * texture[j, 0] + c * texture[k, 0]),
-                scale * (a * texture[i, 1] + b * texture[j, 1] + c * texture[k, 1]),
-                scale * (a * texture[i, 2] + b * texture[j, 2] + c * texture[k, 2]),
-                seeds[m],
-            )
-            facing = nx * lamp[0] + ny * lamp[1] + nz * lamp[2]
-            direct = max(0.0, (facing + lamp[6]) / (1.0 + lamp[6]))
-            up = 0.5 + 0.5 * nz
-            front = place[3] * (0.6 + 0.4 * abs(facing))
-            for q in range(3):
-                light = sky[1, q] + (sky[0, q] - sky[1, q]) * up + lamp[3 + q] * direct + front
-                out[row, column, q] = light * (tones[m, 0, q] + (tones[m, 1, q] - tones[m, 0, q]) * tone)
+            fresh = f != last
+            if fresh:
+                last = f
+                i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+                m = material[f]
+                flat = (
+                    normals[i, 0] == normals[j, 0] == normals[k, 0]
+                    and normals[i, 1] == normals[j, 1] == normals[k, 1]
+                    and normals[i, 2] == normals[j, 2] == normals[k, 2]
+                )
+            if fresh or not flat:
+                nx = a * normals[i, 0] + b * normals[j, 0] + c * normals[k, 0]
+                ny = a * normals[i, 1] + b * normals[j, 1] + c * normals[k, 1]
+                nz = a * normals[i, 2] + b * normals[j, 2] + c * normals[k, 2]
+                length = math.sqrt(nx * nx + ny * ny + nz * nz)
+                if length > 0.0:
+                    length = 1.0 / length
+                nx, ny, nz = nx * length, ny * length, nz * length
+                facing = nx * lamp[0] + ny * lamp[1] + nz * lamp[2]
+                direct = max(0.0, (facing + lamp[6]) / (1.0 + lamp[6]))
+                up = 0.5 + 0.5 * nz
+                front = place[3] * (0.6 + 0.4 * abs(facing))
+                red = sky[1, 0] + (sky[0, 0] - sky[1, 0]) * up + lamp[3] * direct + front
+                green = sky[1, 1] + (sky[0, 1] - sky[1, 1]) * up + lamp[4] * direct + front
+                blue = sky[1, 2] + (sky[0, 2] - sky[1, 2]) * up + lamp[5] * direct + front
+            tone = 0.5
+            if kinds[m] != 0:
+                scale = scales[m]
+                tone = pattern(
+                    kinds[m],
+                    scale * (a * texture[i, 0] + b * texture[j, 0] + c * texture[k, 0]),
+                    scale * (a * texture[i, 1] + b * texture[j, 1] + c * texture[k, 1]),
+                    scale * (a * texture[i, 2] + b * texture[j, 2] + c * texture[k, 2]),
+                    seeds[m],
+                )
+            out[row, column, 0] = red * (tones[m, 0, 0] + (tones[m, 1, 0] - tones[m, 0, 0]) * tone)
+            out[row, column, 1] = green * (tones[m, 0, 1] + (tones[m, 1, 1] - tones[m, 0, 1]) * tone)
+            out[row, column, 2] = blue * (tones[m, 0, 2] + (tones[m, 1, 2] - tones[m, 0, 2]) * tone)
 
 
 @njit(cache=True, error_model="numpy")

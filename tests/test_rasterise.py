@@ -218,3 +218,47 @@ def test_noise_is_continuous_and_depends_on_its_seed():
     other = np.array([rasterise.value_noise(*p, 4) for p in points])
     assert np.abs(here - near).max() < 1e-3
     assert abs(np.corrcoef(here, other)[0, 1]) < 0.3
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_shading_equals_numpy(flat):
+    cam = camera("kannala_brandt")
+    centre = ahead(cam, 0.3, 0.5, 1.2)
+    vertices, triangles, _, nearness, index, inside = draw(cam, [sphere(centre, 0.5, rings=16)])
+    if flat:
+        # every triangle with corners of its own, all with the triangle's normal
+        vertices = vertices[triangles].reshape(-1, 3)
+        triangles = np.arange(len(vertices)).reshape(-1, 3)
+        sides = vertices.reshape(-1, 3, 3)
+        normals = np.repeat(np.cross(sides[:, 1] - sides[:, 0], sides[:, 2] - sides[:, 0]), 3, axis=0)
+    else:
+        normals = vertices - centre
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    normals = np.where(length > 0, normals / np.maximum(length, 1e-30), 0.0)
+    rng = np.random.default_rng(0)
+    material = rng.integers(0, 2, len(triangles))
+    tones = rng.uniform(0.1, 0.9, (2, 2, 3))
+    kinds, scales, seeds = np.array([0, 1]), np.array([1.0, 7.0]), np.array([3, 4])
+    to_lamp = np.array([0.6, 0.0, 0.8])
+    lamp, sky = np.array([*to_lamp, 0.9, 0.8, 0.7, 0.3]), rng.uniform(0.1, 0.5, (2, 3))
+    out = np.full((SIDE, SIDE, 3), -1.0, np.float32)
+    place = np.array([*cam.center_world, 0.1])
+    rasterise.shade(
+        index, inside, triangles, normals, vertices, material, tones, kinds, scales, seeds, lamp, sky, place, out
+    )
+    assert (out[index < 0] == -1).all()
+    rows, columns = np.nonzero(index >= 0)
+    f = index[rows, columns]
+    weights = np.stack([1 - inside[rows, columns].sum(axis=1), *inside[rows, columns].T])
+    normal = np.einsum("kn,nki->ni", weights, normals[triangles[f]])
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    spot = np.einsum("kn,nki->ni", weights, vertices[triangles[f]])
+    facing = normal @ to_lamp
+    direct = np.maximum(0, (facing + 0.3) / 1.3)[:, None] * lamp[3:6]
+    ambient = sky[1] + (sky[0] - sky[1]) * (0.5 + 0.5 * normal[:, 2:])
+    light = ambient + direct + (0.1 * (0.6 + 0.4 * np.abs(facing)))[:, None]
+    m = material[f]
+    tone = np.array([rasterise.pattern(kinds[i], *(scales[i] * p), seeds[i]) for i, p in zip(m, spot)])[:, None]
+    expected = light * (tones[m, 0] + (tones[m, 1] - tones[m, 0]) * tone)
+    np.testing.assert_allclose(out[rows, columns], expected, rtol=2e-5, atol=1e-6)
+    assert nearness[rows, columns].min() > 0
