@@ -10,8 +10,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .procrustes import STATE, count_tile, fit_tile, one_frame, residuals_tile
-from .simd import LANES, fma, keep, load, root, select, slide, splat, store
+from .procrustes import STATE, count_tile, fit_tile, one_frame
+from .simd import LANES, ceiling, count_true, fma, keep, load, root, select, slide, splat, store, store_whole
 from .tiles import fill_tile
 
 METRICS = ("mpjpe", "root_mpjpe", "n_mpjpe", "pa_mpjpe", "rigid_mpjpe", "mpjve", "accel_error", "jitter")
@@ -106,17 +106,45 @@ def _moving(tile, diff, old, old_diff, J, e, stride, base):
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
-def _aligned(pred, target, valid, J, frame, lanes, tile, state, rows, single, e, stride, base):
-    """Distances after a similarity and after a rigid motion."""
+def _both_residuals(tile, J, state, e, stride, base):
+    """Distances after a similarity and after a rigid motion: one rotation serves both."""
     W = LANES
     none = splat(-1.0)
+    p0, p1, p2 = load(state, 0), load(state, W), load(state, 2 * W)
+    t0, t1, t2 = load(state, 3 * W), load(state, 4 * W), load(state, 5 * W)
+    a00, a01, a02 = load(state, 7 * W), load(state, 8 * W), load(state, 9 * W)
+    a10, a11, a12 = load(state, 10 * W), load(state, 11 * W), load(state, 12 * W)
+    a20, a21, a22 = load(state, 13 * W), load(state, 14 * W), load(state, 15 * W)
+    s = load(state, 16 * W)
+    mx, my, mz = load(state, 17 * W), load(state, 18 * W), load(state, 19 * W)
+    zero = splat(0.0)
+    bx = zero - fma(a00, mx, fma(a01, my, a02 * mz))
+    by = zero - fma(a10, mx, fma(a11, my, a12 * mz))
+    bz = zero - fma(a20, mx, fma(a21, my, a22 * mz))
+    ux, uy, uz = load(state, 20 * W), load(state, 21 * W), load(state, 22 * W)
+    for j in range(J):
+        at = 3 * j * W
+        to = at + 3 * J * W
+        use = load(tile, (7 * J + j) * W) > 0.5
+        a, b, c = load(tile, at) - p0, load(tile, at + W) - p1, load(tile, at + 2 * W) - p2
+        x = fma(a00, a, fma(a01, b, fma(a02, c, bx)))
+        y = fma(a10, a, fma(a11, b, fma(a12, c, by)))
+        z = fma(a20, a, fma(a21, b, fma(a22, c, bz)))
+        d, f, g = (load(tile, to) - t0) - ux, (load(tile, to + W) - t1) - uy, (load(tile, to + 2 * W) - t2) - uz
+        h, i, k = fma(s, x, zero - d), fma(s, y, zero - f), fma(s, z, zero - g)
+        store(e, base + (3 * J + j) * stride, select(use, root(fma(h, h, fma(i, i, k * k))), none))
+        h, i, k = x - d, y - f, z - g
+        store(e, base + (4 * J + j) * stride, select(use, root(fma(h, h, fma(i, i, k * k))), none))
+
+
+@nb.njit(cache=True, error_model="numpy", nogil=True)
+def _aligned(pred, target, valid, J, frame, lanes, tile, state, single, e, stride, base):
+    """Distances after a similarity and after a rigid motion."""
+    W = LANES
     good = fit_tile(tile, J, state)
-    for way in range(2):
-        residuals_tile(tile, J, state, way == 0, rows)
-        for j in range(J):
-            use = load(tile, (7 * J + j) * W) > 0.5
-            store(e, base + ((3 + way) * J + j) * stride, select(use, load(rows, j * W), none))
-        if good != _FULL:
+    _both_residuals(tile, J, state, e, stride, base)
+    if good != _FULL:
+        for way in range(2):
             for lane in range(lanes):
                 if not good >> lane & 1:
                     one_frame(pred, target, valid, J, frame + lane, way == 0, single)
@@ -126,90 +154,101 @@ def _aligned(pred, target, valid, J, frame, lanes, tile, state, rows, single, e,
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
-def _sum_block(e, J, groups, acc, frames_acc, means, means_sum):
-    """Add a block to the lane-wise sums: per metric and joint, and per metric the means of frames."""
+def _sum_joints(e, J, groups, acc, counts):
+    """Add a block to the lane-wise sums and to the counts of each metric and joint."""
+    W = LANES
+    zero = splat(0.0)
+    # adding and taking away these rounds to multiples of 2^-20 and 2^-52
+    big, small = 1.5 * 2.0**32, 1.5
+    for r in range(M * J):
+        high, low = load(acc, 2 * r * W), load(acc, (2 * r + 1) * W)
+        n = bad = 0
+        for g in range(groups):
+            x = load(e, (r * TILES + g) * W)
+            fine = x < np.inf
+            use = fine & (x >= zero)
+            d = keep(use, x)
+            h = (d + big) - big
+            high = high + h
+            low = low + (((d - h) + small) - small)
+            n += count_true(use)
+            bad += W - count_true(fine)
+        store(acc, 2 * r * W, high)
+        store(acc, (2 * r + 1) * W, low)
+        counts[2 * r] += n
+        counts[2 * r + 1] += bad
+
+
+@nb.njit(cache=True, error_model="numpy", nogil=True)
+def _sum_frames(e, J, groups, acc, counts, means):
+    """The mean of each frame of a block, and their lane-wise sums and counts."""
     W = LANES
     zero = splat(0.0)
     one = splat(1.0)
-    inf = np.inf
-    # adding and taking away these rounds to multiples of 2^-20 and 2^-52
-    big, small = 1.5 * 2.0**32, 1.5
     everywhere = zero == 0.0
+    nan = splat(np.nan)
+    big, small = 1.5 * 2.0**32, 1.5
     for m in range(M):
+        high, low = load(acc, 2 * m * W), load(acc, (2 * m + 1) * W)
+        n = bad = 0
         for g in range(groups):
-            store(means_sum, 3 * g * W, zero)
-            store(means_sum, (3 * g + 1) * W, zero)
-            store(means_sum, (3 * g + 2) * W, zero)
-        for j in range(J):
-            at = (m * J + j) * 4 * W
-            high, low, n, bad = load(acc, at), load(acc, at + W), load(acc, at + 2 * W), load(acc, at + 3 * W)
-            for g in range(groups):
+            total, seen = zero, zero
+            for j in range(J):
                 x = load(e, ((m * J + j) * TILES + g) * W)
-                fine = x < inf
-                use = fine & (x >= 0.0)
-                d, c, b = keep(use, x), keep(use, one), keep(fine ^ everywhere, one)
-                h = (d + big) - big
-                high = high + h
-                low = low + (((d - h) + small) - small)
-                n = n + c
-                bad = bad + b
-                k = 3 * g * W
-                store(means_sum, k, load(means_sum, k) + d)
-                store(means_sum, k + W, load(means_sum, k + W) + c)
-                store(means_sum, k + 2 * W, load(means_sum, k + 2 * W) + b)
-            store(acc, at, high)
-            store(acc, at + W, low)
-            store(acc, at + 2 * W, n)
-            store(acc, at + 3 * W, bad)
-        at = m * 4 * W
-        high, low = load(frames_acc, at), load(frames_acc, at + W)
-        n, bad = load(frames_acc, at + 2 * W), load(frames_acc, at + 3 * W)
-        for g in range(groups):
-            k = 3 * g * W
-            c, b = load(means_sum, k + W), load(means_sum, k + 2 * W)
-            broken = b > 0.5
-            use = (c > 0.5) & (broken ^ everywhere)
-            f = load(means_sum, k) / c
-            store(means, (m * TILES + g) * W, select(use, f, splat(np.nan)))
+                # what is not finite passes, and spoils the total
+                use = (x == -1.0) ^ everywhere
+                total = total + keep(use, x)
+                seen = seen + keep(use, one)
+            f = total / seen
+            use = f < np.inf
+            store(means, (m * TILES + g) * W, select(use, f, nan))
             d = keep(use, f)
             h = (d + big) - big
             high = high + h
             low = low + (((d - h) + small) - small)
-            n = n + keep(use, one)
-            bad = bad + keep(broken, one)
-        store(frames_acc, at, high)
-        store(frames_acc, at + W, low)
-        store(frames_acc, at + 2 * W, n)
-        store(frames_acc, at + 3 * W, bad)
+            n += count_true(use)
+            bad += count_true((use ^ everywhere) & (seen > 0.5))
+        store(acc, 2 * m * W, high)
+        store(acc, (2 * m + 1) * W, low)
+        counts[2 * m] += n
+        counts[2 * m + 1] += bad
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
-def _count_block(e, J, groups, which, limits, histogram):
-    """Add a block to histograms (len(which), J, len(limits) + 1): bin k is within limit k and not within k - 1."""
+def _count_block(e, J, groups, which, limits, index, histogram):
+    """Add a block to histograms (len(which), J, len(limits) + 2): bin k is within limit k and not within k - 1.
+
+    The bin before the last holds what is beyond every limit or not finite, the last one what does not count.
+    """
     W = LANES
     steps = limits.size
-    low = limits[0]
-    per = (steps - 1) / (limits[steps - 1] - low)
+    low = splat(limits[0])
+    width = (limits[steps - 1] - limits[0]) / (steps - 1)
+    per = splat(1.0 / width)
+    zero, one, last = splat(0.0), splat(1.0), splat(np.float64(steps))
+    nothing = splat(np.float64(steps + 1))
     for i in range(which.size):
-        for j in range(J):
-            begin = (which[i] * J + j) * TILES * W
-            for x in e[begin : begin + groups * W]:
-                if x >= 0.0:
-                    s = (x - low) * per
-                    if s < steps:
-                        k = int(s)
-                        # rounding of s is put right against the limits themselves
-                        if s > 0.0 and x > limits[k]:
-                            k += 1
-                        elif k > 0 and x <= limits[k - 1]:
-                            k -= 1
-                        if k < steps and x > limits[k]:
-                            k += 1
-                        histogram[i, j, k] += 1
-                    else:
-                        histogram[i, j, steps] += 1
-                elif x != x:
-                    histogram[i, j, steps] += 1
+        for g in range(groups):
+            for j in range(J):
+                x = load(e, ((which[i] * J + j) * TILES + g) * W)
+                k = ceiling((x - low) * per)
+                k = select(k > zero, k, zero)
+                k = select(k < last, k, last)
+                # rounding is put right against the limits themselves
+                k = k + keep((x > _limit(k, width, low)) & (k < last), one)
+                k = k - keep((x <= _limit(k - one, width, low)) & (k > zero), one)
+                k = select(x >= zero, k, select(x == -1.0, nothing, last))
+                k = select(x < np.inf, k, last)
+                store_whole(index, j * W, k)
+            for lane in range(W):
+                for j in range(J):
+                    histogram[i, j, index[j * W + lane]] += 1
+
+
+@nb.njit(cache=True, error_model="numpy", nogil=True)
+def _limit(k, width, low):
+    """Limit number k, rounded as ``np.linspace`` rounds it."""
+    return k * width + low
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
@@ -229,18 +268,19 @@ def fused_frames(pred, target, valid, J, first, start, stop, roots, which, limit
         limits: (S,) even thresholds of the histograms.
         sums: (M, J, 4) int64, added to: distance / 2^-20, the rest / 2^-52, how many, how many were not finite.
         frame_sums: (M, 4) int64, the same for means of frames.
-        histogram: (H, J, S + 1) int64, added to.
+        histogram: (H, J, S + 2) int64, added to; the last bin is for what does not count.
         frames: (M, N) float64, out: mean of each frame, NaN where undefined; or empty: not wanted.
     """
     W = LANES
     tile, old = np.ones(8 * J * W), np.zeros(8 * J * W)
     diff, old_diff = np.empty(3 * J * W), np.zeros(3 * J * W)
-    state, rows, single = np.empty(STATE * W), np.empty(J * W), np.empty(J)
+    state, single = np.empty(STATE * W), np.empty(J)
     spare_p, spare_t = np.empty(W * J * 3, dtype=pred.dtype), np.empty(W * J * 3, dtype=target.dtype)
     spare_v = np.empty(W * J, dtype=np.uint8)
     e = np.empty(M * J * TILES * W)
-    acc, frames_acc = np.zeros(M * J * 4 * W), np.zeros(M * 4 * W)
-    means, means_sum = np.empty(M * TILES * W), np.empty(3 * TILES * W)
+    acc, frames_acc = np.zeros(2 * M * J * W), np.zeros(2 * M * W)
+    counts, frames_counts = np.zeros(2 * M * J, np.int64), np.zeros(2 * M, np.int64)
+    means, index = np.empty(M * TILES * W), np.empty(J * W, np.int32)
     stride = TILES * W
     for i in range(6 * J * W, 7 * J * W):
         old[i] = 1.0
@@ -258,30 +298,31 @@ def fused_frames(pred, target, valid, J, first, start, stop, roots, which, limit
             fill_tile(pred, target, valid, J, frame, stop, tile, spare_p, spare_t, spare_v)
             count_tile(tile, J, state)
             _plain(tile, J, roots, e, stride, base, diff)
-            _aligned(pred, target, valid, J, frame, min(W, stop - frame), tile, state, rows, single, e, stride, base)
+            _aligned(pred, target, valid, J, frame, min(W, stop - frame), tile, state, single, e, stride, base)
             _moving(tile, diff, old, old_diff, J, e, stride, base)
             tile, old = old, tile
             diff, old_diff = old_diff, diff
             groups += 1
             frame += W
-        _sum_block(e, J, groups, acc, frames_acc, means, means_sum)
+        _sum_joints(e, J, groups, acc, counts)
+        _sum_frames(e, J, groups, frames_acc, frames_counts, means)
         if which.size > 0:
-            _count_block(e, J, groups, which, limits, histogram)
+            _count_block(e, J, groups, which, limits, index, histogram)
         if frames.size > 0:
             for m in range(M):
                 for i in range(min(stop - begin, groups * W)):
                     frames[m, begin + i] = means[m * stride + i]
     for m in range(M):
         for j in range(J):
-            _drain(acc, (m * J + j) * 4 * W, sums[m, j])
-        _drain(frames_acc, m * 4 * W, frame_sums[m])
+            _drain(acc, counts, m * J + j, sums[m, j])
+        _drain(frames_acc, frames_counts, m, frame_sums[m])
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
-def _drain(acc, at, out):
+def _drain(acc, counts, row, out):
     """Lane-wise sums into integers; every product and sum here is exact."""
     for lane in range(LANES):
-        out[0] += np.int64(acc[at + lane] * HIGH)
-        out[1] += np.int64(acc[at + LANES + lane] * LOW)
-        out[2] += np.int64(acc[at + 2 * LANES + lane])
-        out[3] += np.int64(acc[at + 3 * LANES + lane])
+        out[0] += np.int64(acc[2 * row * LANES + lane] * HIGH)
+        out[1] += np.int64(acc[(2 * row + 1) * LANES + lane] * LOW)
+    out[2] += counts[2 * row]
+    out[3] += counts[2 * row + 1]

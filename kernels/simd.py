@@ -336,3 +336,38 @@ def sum_triples(typingctx, a, b, c):
         return builder.fadd(builder.fadd(columns[0], columns[1]), columns[2])
 
     return VEC(VEC, VEC, VEC), codegen
+
+
+@intrinsic
+def ceiling(typingctx, a):
+    """The whole numbers not below."""
+
+    def codegen(context, builder, sig, args):
+        fn = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VEC, [_VEC]), f"llvm.ceil.v{LANES}f64")
+        return builder.call(fn, args)
+
+    return VEC(VEC), codegen
+
+
+@intrinsic
+def count_true(typingctx, mask):
+    """How many lanes are true."""
+
+    def codegen(context, builder, sig, args):
+        whole = builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+        return builder.ctpop(whole)
+
+    return types.int64(MASK), codegen
+
+
+@intrinsic
+def store_whole(typingctx, array, index, value):
+    """Write LANES whole numbers into a contiguous one-dimensional int32 array."""
+
+    def codegen(context, builder, sig, args):
+        whole = ir.VectorType(ir.IntType(32), LANES)
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], args[0], args[1]), whole.as_pointer())
+        builder.store(builder.fptosi(args[2], whole), pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, VEC), codegen

@@ -49,7 +49,7 @@ def _metrics(kind: type) -> None:
     distance_frames(a, a, no_mask, 5, 0, 16, total, count)
     distance_joints(a, a, 0, 80, np.empty(80))
     motion_norms(a, a, True, 5, 0, 10, 1, np.empty(50))
-    sums = np.zeros((m, 5, 4), np.int64), np.zeros((m, 4), np.int64), np.zeros((2, 5, 12), np.int64)
+    sums = np.zeros((m, 5, 4), np.int64), np.zeros((m, 4), np.int64), np.zeros((2, 5, 13), np.int64)
     fused_frames(a, a, no_mask, 5, 0, 0, 16, no_root, which, limits, *sums, np.empty((m, 0)))
 
 

@@ -174,11 +174,13 @@ class Accumulator:
         roots = np.empty(0, np.int64) if root is None else root % self.joints
         part = self.empty(fps)
         which = np.array([METRICS.index(name) for name in self.HISTOGRAMS])
+        bins = np.zeros((len(which), self.joints, self.steps + 2), np.int64)
         each = np.empty((len(METRICS), 0 if out is None else stop - begin))
         fused_frames(
             a, b, v, self.joints, 0, start - begin, stop - begin, roots, which, self.limits,
-            part.sums, part.frame_sums, part.histogram, each,
+            part.sums, part.frame_sums, bins, each,
         )  # fmt: skip
+        part.histogram += bins[:, :, :-1]
         if out is not None:
             out[:, start:stop] = each[:, start - begin :]
         part.frames = stop - start
