@@ -31,13 +31,23 @@ def run_synth(
         progress: Called with the share done and what is going on.
         overrides: Settings that win over the file.
 
+    Returns:
+        What :func:`egopose.train.synthetic.dataset.build` returns, and ``preview``: a sheet of the first clips with
+        their joints.
+
     Raises:
         EgoposeError: See :func:`egopose.train.synthetic.dataset.build`.
     """
+    from egopose.train.rendered_files import load_rendered
     from egopose.train.synthetic.dataset import SynthConfig, build
+    from egopose.train.synthetic.preview import contact_sheet
 
     settings = load_config(SynthConfig, config, **overrides)
-    return build(settings, out, shard=shard, shards=shards, progress=progress)
+    result = build(settings, out, shard=shard, shards=shards, progress=progress)
+    sheet = Path(out) / "preview.png"
+    if shard == 0 and (result["rendered"] or not sheet.exists()):
+        contact_sheet(load_rendered(out, first=6), sheet)
+    return {**result, "preview": str(sheet) if sheet.exists() else None}
 
 
 def synth(
@@ -71,4 +81,6 @@ def synth(
         f"{result['rendered']} clips rendered, {result['clips'] - result['rendered']} were there; "
         f"{result['frames_per_s']:.1f} images/s; {result['folder']}"
     )
+    if result["preview"]:
+        text += f"; a look at some: {result['preview']}"
     emit(result, text, json)

@@ -17,10 +17,14 @@ from egopose.train.rendered import RenderedClip
 _ARRAYS = ("times_s", "T_world_camera", "joints_world", "visible", "in_view")
 
 
-def load_rendered(folder: str | os.PathLike[str]) -> list[RenderedClip]:
+def load_rendered(folder: str | os.PathLike[str], first: int | None = None) -> list[RenderedClip]:
     """The complete clips of a folder; images stay on disk and are mapped into memory.
 
     A joint outside the image is not visible for sure; the head's own joints in the image are unknown (-1).
+
+    Args:
+        folder: What ``egopose synth`` wrote.
+        first: Read only that many clips.
 
     Raises:
         EgoposeError: The folder is absent, holds no clip, or a clip is damaged.
@@ -29,7 +33,7 @@ def load_rendered(folder: str | os.PathLike[str]) -> list[RenderedClip]:
     places = sorted(path for path in folder.glob("clip_*") if path.is_dir())
     if not places:
         raise EgoposeError(f"{folder}: holds no rendered clip (clip_*/); make some with: egopose synth")
-    return [_clip(place) for place in places]
+    return [_clip(place) for place in places[:first]]
 
 
 def _clip(place: Path) -> RenderedClip:
