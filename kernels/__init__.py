@@ -6,7 +6,7 @@
   the rule of the published annotations; ``hands``, ``sides``: which views to trust, which side is which.
 * ``smoothing``: joints over time and bones within a frame, with covariances.
 * ``procrustes``: alignment of frames; ``tiles``, ``simd``: frames side by side for vector units.
-* ``skinning``, ``rasterise``, ``imaging``: a body from its bones, a picture of it through any lens, as a camera stores it.
+* ``skinning``, ``rasterise``, ``imaging``: a body from its bones, a picture of it through any lens, as stored.
 * ``json_scan``, ``json_cells``, ``json_number``: annotation files straight into tables.
 
 The public functions above the kernels check shapes, types and finiteness; call those unless you need the raw

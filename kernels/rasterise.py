@@ -118,7 +118,7 @@ def pattern(kind, x, y, z, seed):
         row = math.floor(y + z)
         along = x + 0.5 * row
         joint = min(along - math.floor(along), (y + z) - row)
-        shade = 0.4 + 0.6 * _hash(int(math.floor(along)), int(row), 0, seed)
+        shade = 0.4 + 0.6 * _hash(math.floor(along), int(row), 0, seed)
         return 0.0 if joint < 0.06 else shade * (0.7 + 0.3 * value_noise(6 * x, 20 * (y + z), 0.0, seed))
     if kind == 5:
         return value_noise(5 * x, 5 * y, 5 * z, seed)

@@ -65,7 +65,7 @@ def skin(vertices, bones, weights, rest, R, posed, out):
 
 @njit(cache=True, error_model="numpy")
 def vertex_normals(vertices, triangles, out):
-    """Unit normals (V, 3), the area-weighted mean over the triangles (F, 3) of each vertex; zero where there are none."""
+    """Unit normals (V, 3), area-weighted means over the triangles (F, 3) of each vertex; zero where there are none."""
     out[:] = 0.0
     for f in range(triangles.shape[0]):
         i, j, k = triangles[f, 0], triangles[f, 1], triangles[f, 2]

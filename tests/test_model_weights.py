@@ -182,7 +182,8 @@ def test_vit_loads_the_original_layout_and_refuses_others() -> None:
 
 def test_vit_network_runs() -> None:
     config = ModelConfig(name="vt", encoder="vit", vit_layout="dinov3", vit_dim=32, vit_depth=1, vit_heads=2,
-                         vit_patch=16, image_px=64, hand_px=32, dim=32, heads=2, decoder_layers=1, temporal_layers=1)  # fmt: skip
+                         vit_patch=16, image_px=64, hand_px=32, dim=32, heads=2, decoder_layers=1,
+                         temporal_layers=1)  # fmt: skip
     from egopose.model.engine import TorchEngine
 
     predictor = Predictor(TorchEngine(build(config, 0)))

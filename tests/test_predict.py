@@ -296,7 +296,7 @@ def test_hand_finder_places_a_lost_hand() -> None:
     truth = np.array([0.1, 0.05, 0.5])
     uv = fit.to_square(CAMERA.project(truth[None], frame="camera"))[0]
     cell = (uv + 0.5) * 4 / 64 - 0.5
-    row, column = int(round(cell[1])), int(round(cell[0]))
+    row, column = round(float(cell[1])), round(float(cell[0]))
     heat = np.full((2, 4, 4, 4), -9.0, dtype=np.float32)
     heat[1, :, row, column] = 4.0, cell[0] - column, cell[1] - row, np.log(np.linalg.norm(truth) / DISTANCE_UNIT_M)
     peaks = heat_peaks(heat, CAMERA, fit)

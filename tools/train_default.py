@@ -76,7 +76,8 @@ def main() -> None:
                 config = stage_config(stage, options.size, options.motion_data, options.rendered, options.work, done)
                 result = run_training(config, max_seconds=options.seconds)
                 print(
-                    f"{stage}: step {result['step']} of {result['steps']}, {result['seconds']} s on {platform.machine()}"
+                    f"{stage}: step {result['step']} of {result['steps']}, {result['seconds']} s "
+                    f"on {platform.machine()}"
                 )
                 if result["step"] < result["steps"]:
                     break

@@ -110,6 +110,7 @@ def graphs(model: EgoPoseNet) -> dict[str, tuple[nn.Module, tuple[Tensor, ...], 
         ),
         "push": (Push(model), (step["token"], rotation, cache), ["token", "rotation", "cache"], ["new_cache"]),
         "read": (
-            Read(model), (*step.values(), rotation, seen, seen.clone(), cache), read_names, [*Said._fields, "new_cache"],
+            Read(model), (*step.values(), rotation, seen, seen.clone(), cache), read_names,
+            [*Said._fields, "new_cache"],
         ),
     }  # fmt: skip
