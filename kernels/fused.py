@@ -281,6 +281,7 @@ def fused_frames(pred, target, valid, J, first, start, stop, roots, which, limit
     acc, frames_acc = np.zeros(2 * M * J * W), np.zeros(2 * M * W)
     counts, frames_counts = np.zeros(2 * M * J, np.int64), np.zeros(2 * M, np.int64)
     means, index = np.empty(M * TILES * W), np.empty(J * W, np.int32)
+    bins = np.zeros((which.size, J, limits.size + 2), np.int32)
     stride = TILES * W
     for i in range(6 * J * W, 7 * J * W):
         old[i] = 1.0
@@ -307,11 +308,15 @@ def fused_frames(pred, target, valid, J, first, start, stop, roots, which, limit
         _sum_joints(e, J, groups, acc, counts)
         _sum_frames(e, J, groups, frames_acc, frames_counts, means)
         if which.size > 0:
-            _count_block(e, J, groups, which, limits, index, histogram)
+            _count_block(e, J, groups, which, limits, index, bins)
         if frames.size > 0:
             for m in range(M):
                 for i in range(min(stop - begin, groups * W)):
                     frames[m, begin + i] = means[m * stride + i]
+    for i in range(which.size):
+        for j in range(J):
+            for k in range(limits.size + 2):
+                histogram[i, j, k] += bins[i, j, k]
     for m in range(M):
         for j in range(J):
             _drain(acc, counts, m * J + j, sums[m, j])
