@@ -19,18 +19,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from egopose.ego_exo4d.index_batch import read_texts
 from egopose.errors import EgoposeError
-from egopose.files import atomic_path, read_json, sha256_file, write_json
+from egopose.files import atomic_path, read_bytes, read_json, sha256_file, write_json
 from egopose.io.columnar_cache import cache_folder
-from egopose.io.ego_exo4d_annotation import pick_kind
-from egopose.io.ego_exo4d_annotation_arrays import AnnotationArrays, read_annotation_arrays
 from egopose.skeleton import BODY17, HANDS42, Skeleton
 
 VERSION = 1
 SEGMENT_BYTES = 128 << 20
 """Text read before its columns are written: bounds the memory of indexing."""
-SCAN_FROM_BYTES = 96 << 10
-"""Files of an index are many, so the scanner is loaded anyway and pays from here on."""
+BATCH_BYTES = 16 << 20
+"""Text parsed at once."""
 SAVE_EVERY_S, UNUSED_S = 2.0, 3600.0
 COLUMNS = ("frames", "xyz", "views_3d", "uv", "placement")
 Progress = Callable[[float, str], None]
@@ -106,30 +105,6 @@ class Pending:
     rows: int = 0
     cells: int = 0
     text: int = 0
-
-
-def arrange(arrays: AnnotationArrays, skeleton: Skeleton, where: str) -> dict[str, NDArray[Any]]:
-    """The arrays of a file in the joint order of a skeleton."""
-    kind = "body" if skeleton is BODY17 else "hand"
-    n, j = arrays.frames.size, skeleton.n_joints
-    xyz = np.full((n, j, 3), np.nan, dtype=np.float32)
-    views_3d = np.full((n, j), -1, dtype=np.int8)
-    uv = np.full((len(arrays.views), n, j, 2), np.nan, dtype=np.float32)
-    placement = np.zeros(uv.shape[:3], dtype=np.uint8)
-    if arrays.joints:
-        names = pick_kind(arrays.joints, kind, where)[1]
-        at = skeleton.indices([names[joint] for joint in arrays.joints])
-        xyz[:, at] = arrays.xyz
-        views_3d[:, at] = np.where(np.isfinite(arrays.num_views), np.clip(arrays.num_views, 0, 127), -1)
-    if arrays.joints2d:
-        names = pick_kind(arrays.joints2d, kind, where)[1]
-        at = skeleton.indices([names[joint] for joint in arrays.joints2d])
-        uv[:, :, at] = arrays.uv_px
-        placement[:, :, at] = arrays.placement
-    return {
-        "frames": arrays.frames, "xyz": xyz, "views_3d": views_3d, "uv": uv.reshape(-1, j, 2),
-        "placement": placement.reshape(-1, j),
-    }  # fmt: skip
 
 
 class AnnotationIndex:
@@ -228,13 +203,13 @@ class AnnotationIndex:
         wanted = self.stale()
         gone = set(self._load()) - set(self.files)
         pending = Pending()
-        for i, uid in enumerate(wanted):
-            self._add(uid, pending)
+        for done, batch in self._batches(wanted):
+            self._add(batch, pending)
             if pending.text >= SEGMENT_BYTES:
                 self._flush(pending)
                 pending = Pending()
             if progress is not None:
-                progress((i + 1) / len(wanted), uid)
+                progress(done / len(wanted), batch[-1])
         self._flush(pending)
         for uid in gone:
             del self._load()[uid]
@@ -244,31 +219,60 @@ class AnnotationIndex:
         self._checked = set(self.files)
         return [uid for uid in wanted if uid not in self.refused]
 
-    def _add(self, uid: str, pending: Pending) -> None:
-        path = self.files[uid]
-        try:
-            stat = os.stat(path)
-            digest = sha256_file(path)
-            arrays = read_annotation_arrays(path, scanner=stat.st_size >= SCAN_FROM_BYTES, cache=False)
-            columns = arrange(arrays, self.skeleton, str(path))
-        except (OSError, EgoposeError) as error:
-            self.refused[uid] = " ".join(str(error).split())
-            self._load().pop(uid, None)
+    def _batches(self, uids: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+        """Takes in groups of about :data:`BATCH_BYTES`, with the number done after each."""
+        batch: list[str] = []
+        size = 0
+        for i, uid in enumerate(uids):
+            batch.append(uid)
+            try:
+                size += os.path.getsize(self.files[uid])
+            except OSError:
+                pass
+            if size >= BATCH_BYTES or i + 1 == len(uids):
+                yield i + 1, batch
+                batch, size = [], 0
+
+    def _add(self, uids: Sequence[str], pending: Pending) -> None:
+        """Parse files into the segment under construction; those refused are noted."""
+        read: list[str] = []
+        texts, stats = [], []
+        for uid in uids:
+            try:
+                stat = os.stat(self.files[uid])
+                texts.append(read_bytes(self.files[uid]))
+            except (OSError, EgoposeError) as error:
+                self._refuse(uid, str(error))
+                continue
+            read.append(uid)
+            stats.append(stat)
+        if not read:
             return
-        self.parsed += 1
-        self.refused.pop(uid, None)
-        joints = int(np.isfinite(columns["xyz"]).all(-1).sum())
-        entry = Entry(
-            stat.st_size, stat.st_mtime_ns, digest, "", pending.rows, arrays.frames.size, pending.cells, arrays.views,
-            joints, arrays.crowded,
-        )  # fmt: skip
-        pending.names.append(uid)
-        pending.entries.append(entry)
-        for name in COLUMNS:
-            pending.columns[name].append(columns[name])
-        pending.rows += entry.rows
-        pending.cells += len(columns["uv"])
-        pending.text += stat.st_size
+        for uid, stat, parsed in zip(read, stats, read_texts(texts, [str(self.files[u]) for u in read], self.skeleton)):
+            if parsed.columns is None:
+                self._refuse(uid, str(parsed.error))
+                continue
+            self.parsed += 1
+            self.refused.pop(uid, None)
+            columns = parsed.columns
+            rows = columns["frames"].size
+            joints = int(np.isfinite(columns["xyz"]).all(-1).sum())
+            pending.names.append(uid)
+            pending.entries.append(
+                Entry(
+                    stat.st_size, stat.st_mtime_ns, parsed.sha256, "", pending.rows, rows, pending.cells, parsed.views,
+                    joints, parsed.crowded,
+                )
+            )  # fmt: skip
+            for name in COLUMNS:
+                pending.columns[name].append(columns[name])
+            pending.rows += rows
+            pending.cells += len(columns["uv"])
+            pending.text += stat.st_size
+
+    def _refuse(self, uid: str, why: str) -> None:
+        self.refused[uid] = " ".join(why.split())
+        self._load().pop(uid, None)
 
     def _flush(self, pending: Pending) -> None:
         if not pending.names:
@@ -306,7 +310,7 @@ class AnnotationIndex:
             only._table = self._load()
             if only.stale():
                 pending = Pending()
-                self._add(uid, pending)
+                self._add([uid], pending)
                 self._flush(pending)
                 # takes read one by one: the table is written now and then, a lost row costs one more parse
                 if time.monotonic() - self._saved_s > SAVE_EVERY_S:
