@@ -1,0 +1,231 @@
+"""Many annotation files parsed as one text: the paths in them are learnt once for all, which is most of the work."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose.errors import EgoposeError
+from egopose.files import parse_json
+from egopose.io.ego_exo4d_annotation import BODY_NAMES, HAND_NAMES, pick_kind
+from egopose.io.ego_exo4d_annotation_arrays import PLACEMENTS, AnnotationArrays, _any, _wanted, walk_annotation
+from egopose.io.ego_exo4d_values import MAX_FRAME
+from egopose.io.json_table import Key, Scanner, Table, Unusual
+from egopose.skeleton import BODY17, Skeleton
+
+Columns = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Parsed:
+    """One file: its columns (see :data:`egopose.ego_exo4d.index.COLUMNS`), or why it was refused.
+
+    Attributes:
+        sha256: Of the text.
+        views: Cameras with 2D, sorted.
+        columns: Frames increasing; 2D rows are views by frames. Empty when refused.
+        crowded: Frames with several people.
+        error: One line, or None.
+    """
+
+    sha256: str
+    views: tuple[str, ...] = ()
+    columns: Mapping[str, NDArray[Any]] | None = None
+    crowded: int = 0
+    error: str | None = None
+
+
+def arrange(arrays: AnnotationArrays, skeleton: Skeleton, where: str) -> Columns:
+    """The arrays of a file in the joint order of a skeleton."""
+    kind = "body" if skeleton is BODY17 else "hand"
+    n, j = arrays.frames.size, skeleton.n_joints
+    xyz = np.full((n, j, 3), np.nan, dtype=np.float32)
+    views_3d = np.full((n, j), -1, dtype=np.int8)
+    uv = np.full((len(arrays.views), n, j, 2), np.nan, dtype=np.float32)
+    placement = np.zeros(uv.shape[:3], dtype=np.uint8)
+    if arrays.joints:
+        names = pick_kind(arrays.joints, kind, where)[1]
+        at = skeleton.indices([names[joint] for joint in arrays.joints])
+        xyz[:, at] = arrays.xyz
+        views_3d[:, at] = view_counts(arrays.num_views)
+    if arrays.joints2d:
+        names = pick_kind(arrays.joints2d, kind, where)[1]
+        at = skeleton.indices([names[joint] for joint in arrays.joints2d])
+        uv[:, :, at] = arrays.uv_px
+        placement[:, :, at] = arrays.placement
+    return {
+        "frames": arrays.frames, "xyz": xyz, "views_3d": views_3d, "uv": uv.reshape(-1, j, 2),
+        "placement": placement.reshape(-1, j),
+    }  # fmt: skip
+
+
+def view_counts(values: NDArray[np.float64]) -> NDArray[np.int8]:
+    """Numbers of views as int8, -1 where the file does not say."""
+    return np.where(np.isfinite(values), np.clip(values, 0, 127), -1).astype(np.int8)
+
+
+def read_texts(texts: Sequence[bytes], names: Sequence[str], skeleton: Skeleton) -> list[Parsed]:
+    """Parse files given as bytes; a file that is refused does not stop the others.
+
+    Args:
+        texts: Contents.
+        names: Their names, for messages.
+        skeleton: BODY17, or both hands.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        # hashing and scanning both leave the interpreter lock
+        digests = pool.map(lambda text: hashlib.sha256(text).hexdigest(), texts)
+        try:
+            parsed = _scan(texts, skeleton)
+        except Unusual:
+            parsed = None
+        hashes = list(digests)
+    if parsed is not None:
+        return [
+            Parsed(sha, views, columns, crowded) for sha, (views, columns, crowded) in zip(hashes, parsed, strict=True)
+        ]
+    if len(texts) > 1:
+        half = len(texts) // 2
+        return [
+            *read_texts(texts[:half], names[:half], skeleton),
+            *read_texts(texts[half:], names[half:], skeleton),
+        ]
+    try:
+        arrays = walk_annotation(parse_json(texts[0], names[0]), names[0])
+        return [Parsed(hashes[0], arrays.views, arrange(arrays, skeleton, names[0]), arrays.crowded)]
+    except EgoposeError as error:
+        return [Parsed(hashes[0], error=" ".join(str(error).split()))]
+
+
+def _scan(texts: Sequence[bytes], skeleton: Skeleton) -> list[tuple[tuple[str, ...], Columns, int]]:
+    """All files through one scanner.
+
+    Raises:
+        Unusual: Some file needs the general parser.
+    """
+    if any(not text.rstrip(b" \t\r\n").endswith(b"}") for text in texts):
+        raise Unusual(0)
+    data = np.frombuffer(b"\n".join(texts), dtype=np.uint8)
+    scanner = Scanner(data)
+    counts, start = [], 0
+    for text in texts:
+        first, last = scanner.rows(start)
+        stop = start + len(text)
+        if scanner.after > stop or text[scanner.after - start :].strip(b" \t\r\n"):
+            raise Unusual(scanner.after)
+        counts.append(last - first)
+        start = stop + 1
+    table = scanner.table()
+    file_of = np.repeat(np.arange(len(texts)), counts)
+    return _columns(table, file_of, len(texts), skeleton)
+
+
+def _columns(
+    table: Table, file_of: NDArray[np.int64], n_files: int, skeleton: Skeleton
+) -> list[tuple[tuple[str, ...], Columns, int]]:
+    from egopose.kernels import json_scan as kernel
+
+    numbers = table.numbers_of_keys(MAX_FRAME)
+    if any(table.key(int(row)) != "metadata" for row in np.flatnonzero(numbers < 0)):
+        raise Unusual(0)
+    rows = np.flatnonzero(numbers >= 0)
+    rows = rows[np.lexsort((numbers[rows], file_of[rows]))]
+    frames, files = numbers[rows], file_of[rows]
+    sizes = np.bincount(files, minlength=n_files)
+    if (sizes == 0).any() or ((np.diff(frames) == 0) & (np.diff(files) == 0)).any():
+        raise Unusual(0)
+    absent = np.uint64(kernel.ABSENT)
+    if rows.size != len(table):
+        # paths that only the metadata has are no joints
+        used = (table.words[rows] != absent).any(0)
+        table.columns = {path: column for path, column in table.columns.items() if used[column]}
+    paths = _wanted(table)
+    empties = np.array([absent, kernel.NULL, kernel.EMPTY_LIST, kernel.EMPTY_OBJECT], dtype=np.uint64)
+    lists = np.array([absent, kernel.EMPTY_LIST], dtype=np.uint64)
+    for path, c in table.columns.items():
+        allowed = lists if path == () else empties if path in paths.containers else None
+        if allowed is not None and not np.isin(table.words[rows, c], allowed).all():
+            raise Unusual(0)
+        # a row that is an object, not a list
+        if path and isinstance(path[0], str):
+            raise Unusual(0)
+    crowded = _any(table, rows, [c for path, c in table.columns.items() if path[:1] == (1,)])
+    names = _names(skeleton, paths.joints | paths.joints2d)
+
+    def block(leaves: list[tuple[Key, ...]]) -> NDArray[np.float64]:
+        values, misfits = table.numbers(leaves, rows)
+        if misfits[:, 1].any():
+            raise Unusual(0)
+        return values
+
+    j = skeleton.n_joints
+    head: tuple[Key, ...] = (0, "annotation3D")
+    xyz = block([(*head, n, a) for n in names for a in "xyz"]).astype(np.float32).reshape(-1, j, 3)
+    views_3d = view_counts(block([(*head, n, "num_views_for_3d") for n in names]))
+    views = sorted(paths.views)
+    uv = np.empty((len(views), rows.size, j, 2), dtype=np.float32)
+    placement = np.empty((len(views), rows.size, j), dtype=np.uint8)
+    for v, view in enumerate(views):
+        leaves: list[tuple[Key, ...]] = [(0, "annotation2D", view, n) for n in names]
+        uv[v] = block([(*leaf, a) for leaf in leaves for a in "xy"]).reshape(-1, j, 2)
+        placement[v] = table.strings([(*leaf, "placement") for leaf in leaves], rows, PLACEMENTS)
+    there = _views_of_files(table, rows, files, n_files, views)
+    result = []
+    stops = np.cumsum(sizes)
+    for f, (start, stop) in enumerate(zip(stops - sizes, stops)):
+        part = slice(start, stop)
+        mine = np.flatnonzero(there[f])
+        result.append(
+            (
+                tuple(views[v] for v in mine),
+                {
+                    "frames": frames[part], "xyz": xyz[part], "views_3d": views_3d[part],
+                    "uv": uv[mine, part].reshape(-1, j, 2), "placement": placement[mine, part].reshape(-1, j),
+                },
+                int(crowded[part].sum()),
+            )
+        )  # fmt: skip
+    return result
+
+
+def _names(skeleton: Skeleton, found: set[str]) -> list[str]:
+    """The name in the files of each joint of the skeleton.
+
+    Raises:
+        Unusual: A name that is no joint of this kind, or two spellings of one joint.
+    """
+    known = BODY_NAMES if skeleton is BODY17 else HAND_NAMES
+    if not found <= set(known):
+        raise Unusual(0)
+    names: dict[str, str] = {}
+    for name in found:
+        if names.setdefault(known[name], name) != name:
+            raise Unusual(0)
+    back: dict[str, str] = {}
+    for name, ours in known.items():
+        back.setdefault(ours, name)
+    return [names.get(joint, back[joint]) for joint in skeleton.joints]
+
+
+def _views_of_files(
+    table: Table, rows: NDArray[np.int64], files: NDArray[np.int64], n_files: int, views: Sequence[str]
+) -> NDArray[np.bool_]:
+    """(files, views) whether a view has a joint somewhere in the file."""
+    from egopose.kernels.json_scan import ABSENT
+
+    result = np.zeros((n_files, len(views)), dtype=np.bool_)
+    starts = np.searchsorted(files, np.arange(n_files))
+    for v, view in enumerate(views):
+        columns = np.array(
+            [c for p, c in table.columns.items() if p[:3] == (0, "annotation2D", view) and len(p) > 3], dtype=np.int64
+        )
+        if columns.size:
+            some = (table.words[rows[:, None], columns] != np.uint64(ABSENT)).any(1)
+            result[:, v] = np.logical_or.reduceat(some, starts)
+    return result
