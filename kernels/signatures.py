@@ -1,12 +1,15 @@
 """Types with which the package calls its kernels, for :mod:`egopose.kernels.warmup`.
 
-One line per call: module.function, then the arguments as NumPy codes (f8, i8, u1, b1), arrays with their dimensions and
-layout (f8/2C as ``f82C``), ``!`` for read-only ones.
+One line per call: module.function, then the arguments as NumPy codes (f8, i8, u1, b1); arrays carry their number of
+dimensions and their layout (``f82C``: two-dimensional, contiguous), ``!`` marks read-only ones.
 """
 
 from __future__ import annotations
 
 SIGNATURES = """\
+distortion.brown_radial f81C f8
+distortion.angle_map f81C i8 f8
+distortion.invert_angle f81C i8 f8 f8
 distortion.fold_radius i8 f81C f8 i8 i8
 projection.project_batch i8 f81C f82C f82C b11C
 projection.unproject_batch i8 f81C f82C f82C b11C
@@ -16,6 +19,11 @@ dlt.normalise_pixels i8 f81C f82C f82C
 dlt.linear_points f83C f81C f83C f82C f82C f83C f81C
 triangulation.robust_points i81C f82C f83C f83C f82C f8 f8 f8 i8 f8 i8 i8 f82C f83C b12C f81C u11C f82C
 triangulation.linear_status f83C f83C f82C f82C f8 i8 b12C u11C
+official.official_points f83C f83C f82C f8 f82C f83C b12C f81C i8 i8
+hands.vote f82C f84C f81C f8 f8 i81C f81C f8 f82C f8 b12C i8 i8
+sides.pair_costs f82C f83C f83C f81C b12C f8 f82C i8 i8
+sides.best_path f82C f82C i81C
+sides.shifted_cost f82C f84C f81C f81C f8 i81C i81C
 smoothing.bones_in_frames f83C f84C f83C i81C i81C f81C f81C i8 i8
 smoothing.smooth_joints f81C f83C f84C f81C f8 i8 f8 f8 i8 f83C f84C f82C
 smoothing.smooth_joint f81C f82C f83C f81C f8 f8 f8 i8 f82C f83C

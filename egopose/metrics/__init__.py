@@ -3,6 +3,15 @@
 A joint counts when ``valid`` is true and its target is finite. A prediction that is not finite at a counted joint
 makes its frame NaN. A frame with no counted joint is NaN and stays out of means. Arithmetic is float64; the unit of the
 input comes out. ``reduce`` is "none" (per frame), "joint", "micro" (over counted joints) or "macro" (over frames).
+
+Beside the functions here:
+
+* :mod:`~egopose.metrics.accumulate`: every metric of many takes in one pass, sums that merge exactly.
+* :mod:`~egopose.metrics.compare`: intervals by bootstrap over takes, paired comparison of two predictions.
+* :mod:`~egopose.metrics.calibration`: coverage, and whether predicted sigmas are honest.
+* :mod:`~egopose.metrics.physical`: bones, feet, contacts.
+* :mod:`~egopose.metrics.compat`: the numbers of other code bases, and how they differ.
+* :mod:`~egopose.metrics.protocols`: the official evaluators over files.
 """
 
 from __future__ import annotations

@@ -76,10 +76,20 @@ def _interval(total: Floats, count: Floats, level: float, resamples: int, method
         return result | {"low": value, "high": value, "error": 0.0}
     # few takes have few different draws, and no jackknife worth the name
     chosen = "percentile" if method == "BCa" and len(total) < 4 else method
-    found = scipy_bootstrap(
-        (total, count), lambda t, c, axis=-1: t.sum(axis) / c.sum(axis), paired=True, vectorized=True, method=chosen,
-        confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(seed), batch=1000,
-    )  # fmt: skip
+    options: dict[str, Any] = {
+        "paired": True, "vectorized": True, "method": chosen, "confidence_level": level, "n_resamples": resamples,
+        "batch": 1000,
+    }  # fmt: skip
+    generator = np.random.default_rng(seed)
+
+    def ratio(t: Floats, c: Floats, axis: int = -1) -> Floats:
+        return np.asarray(t.sum(axis) / c.sum(axis))
+
+    try:
+        found = scipy_bootstrap((total, count), ratio, rng=generator, **options)
+    except TypeError:
+        # scipy before 1.15 has another name for it
+        found = scipy_bootstrap((total, count), ratio, random_state=generator, **options)
     low, high = found.confidence_interval
     return result | {"low": float(low), "high": float(high), "error": float(found.standard_error)}
 
