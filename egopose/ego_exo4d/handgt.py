@@ -135,7 +135,7 @@ def anatomy_violations(joints: F32) -> NDArray[np.bool_]:
 def _counts(uv: F32, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Whether pixels lie in the image and on the mask, at the truncated pixel."""
     with np.errstate(invalid="ignore"):
-        inside = np.asarray(np.isfinite(uv).all(-1) & (uv >= 0).all(-1) & (uv < LINEAR_SIZE).all(-1))
+        inside = np.asarray(np.isfinite(uv).all(-1) & (uv >= 0).all(-1) & (uv < LINEAR_SIZE).all(-1), dtype=np.bool_)
     pixel = np.where(inside[..., None], uv, 0).astype(np.int64)
     return np.asarray(inside & mask[pixel[..., 1], pixel[..., 0]], dtype=np.bool_)
 
@@ -175,7 +175,7 @@ def build_hands(
     near = near & _counts(np.asarray(uv_px, dtype=np.float32), mask)
     near[:, WRIST] = True
     valid = counts & near & has_wrist[:, None]
-    kept = valid.sum(-1) >= MIN_JOINTS
+    kept = np.asarray(valid.sum(-1) >= MIN_JOINTS, dtype=np.bool_)
     valid &= kept[:, None]
     shown = valid.copy()
     shown[:, WRIST] = kept

@@ -181,16 +181,11 @@ def _columns(
     for f, (start, stop) in enumerate(zip(stops - sizes, stops)):
         part = slice(start, stop)
         mine = np.flatnonzero(there[f])
-        result.append(
-            (
-                tuple(views[v] for v in mine),
-                {
-                    "frames": frames[part], "xyz": xyz[part], "views_3d": views_3d[part],
-                    "uv": uv[mine, part].reshape(-1, j, 2), "placement": placement[mine, part].reshape(-1, j),
-                },
-                int(crowded[part].sum()),
-            )
-        )  # fmt: skip
+        columns: Columns = {
+            "frames": frames[part], "xyz": xyz[part], "views_3d": views_3d[part],
+            "uv": uv[mine, part].reshape(-1, j, 2), "placement": placement[mine, part].reshape(-1, j),
+        }  # fmt: skip
+        result.append((tuple(views[v] for v in mine), columns, int(crowded[part].sum())))
     return result
 
 

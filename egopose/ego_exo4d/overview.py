@@ -68,8 +68,8 @@ def take_overview(take: Take) -> dict[str, Any]:
 
 def _annotation(take: Take, kind: Any, source: Any) -> dict[str, Any]:
     raw = take.raw_annotation(kind, source)
-    known = np.isfinite(raw.xyz).all(-1)
-    result = {
+    known = np.asarray(np.isfinite(raw.xyz).all(-1))
+    result: dict[str, Any] = {
         "frames": int(raw.frames.size), "step": raw.step, "frames_with_3d": int(known.any(1).sum()),
         "joints_3d": int(known.sum()), "joints_2d": int(np.isfinite(raw.uv_px).all(-1).sum()),
         "views": list(raw.views),
