@@ -1,4 +1,4 @@
-"""The index's batched parser equals the reader of one file, whatever stands in the files; the overview; the commands."""
+"""The batched parser of the index equals the reader of one file, whatever the files hold; the overview; the commands."""
 
 from __future__ import annotations
 

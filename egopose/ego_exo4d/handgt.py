@@ -159,7 +159,7 @@ def build_hands(
     joints = np.array(xyz_world, dtype=np.float32)
     if manual:
         joints[num_views < MIN_VIEWS] = np.nan
-    has_wrist = np.isfinite(joints[:, WRIST]).all(-1)
+    has_wrist = np.asarray(np.isfinite(joints[:, WRIST]).all(-1), dtype=np.bool_)
     joints[anatomy_violations(joints)] = np.nan
     R, t = T_camera_world[:, :, :3].astype(np.float32), T_camera_world[:, :, 3].astype(np.float32)
     K = K.astype(np.float32)
