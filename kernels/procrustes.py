@@ -13,7 +13,7 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .simd import LANES, VEC, bits, fma, keep, load, nowhere, root, select, size, splat, store
+from .simd import LANES, VEC, bits, fma, keep, load, nowhere, root, select, size, splat, store, store_counts
 from .tiles import fill_tile
 
 STATE = 23
@@ -369,29 +369,34 @@ def pa_frames(pred, target, valid, J, start, stop, scaled, total, count, each):
     spare_p, spare_t = np.empty(W * J * 3, dtype=pred.dtype), np.empty(W * J * 3, dtype=target.dtype)
     spare_v = np.empty(W * J, dtype=np.uint8)
     sums, single = np.empty(W), np.empty(J)
+    # what the certificate refuses waits until the end: the loop stays small
+    slow = np.empty(stop - start, dtype=np.int64)
+    waiting = 0
     for frame in range(start, stop, W):
         fill_tile(pred, target, valid, J, frame, stop, tile, spare_p, spare_t, spare_v)
         count_tile(tile, J, state)
         good = fit_tile(tile, J, state)
         result = residuals_tile(tile, J, state, scaled, rows)
         lanes = min(W, stop - frame)
-        if good == _FULL and lanes == W and each.size == 0:
+        if lanes == W:
             store(total, frame, result)
-            for lane in range(W):
-                count[frame + lane] = np.int64(state[6 * W + lane])
-            continue
-        store(sums, 0, result)
-        for lane in range(lanes):
-            if good >> lane & 1:
-                total[frame + lane] = sums[lane]
-                count[frame + lane] = np.int64(state[6 * W + lane])
-                if each.size > 0:
-                    for j in range(J):
-                        each[(frame + lane) * J + j] = rows[j * W + lane]
-            else:
-                total[frame + lane], count[frame + lane] = one_frame(
-                    pred, target, valid, J, frame + lane, scaled, single
-                )
-                if each.size > 0:
-                    for j in range(J):
-                        each[(frame + lane) * J + j] = single[j]
+            store_counts(count, frame, load(state, 6 * W))
+        else:
+            store(sums, 0, result)
+            for lane in range(lanes):
+                total[frame + lane], count[frame + lane] = sums[lane], np.int64(state[6 * W + lane])
+        if each.size > 0:
+            for lane in range(lanes):
+                for j in range(J):
+                    each[(frame + lane) * J + j] = rows[j * W + lane]
+        if good != _FULL:
+            for lane in range(lanes):
+                if not good >> lane & 1:
+                    slow[waiting] = frame + lane
+                    waiting += 1
+    for i in range(waiting):
+        frame = slow[i]
+        total[frame], count[frame] = one_frame(pred, target, valid, J, frame, scaled, single)
+        if each.size > 0:
+            for j in range(J):
+                each[frame * J + j] = single[j]

@@ -239,6 +239,29 @@ def store(typingctx, array, index, value):
     return types.none(array, types.int64, VEC), codegen
 
 
+def _turn_bytes(context, builder, sig, args):
+    """Eight bytes of eight frames: one permutation of 64 bytes, one comparison, a register of ones or zeros per row."""
+    src, begin, step, dst, to = args
+    i32, index = ir.IntType(32), ir.IntType(64)
+    words = ir.VectorType(index, 8)
+    block = ir.Constant(words, ir.Undefined)
+    for lane in range(8):
+        at = builder.add(begin, builder.mul(step, ir.Constant(index, lane)))
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], src, at), index.as_pointer())
+        block = builder.insert_element(block, builder.load(pointer, align=1), ir.Constant(i32, lane))
+    many = ir.VectorType(ir.IntType(8), 64)
+    order = ir.Constant(ir.VectorType(i32, 64), [8 * lane + k for k in range(8) for lane in range(8)])
+    turned = builder.shuffle_vector(builder.bitcast(block, many), ir.Constant(many, ir.Undefined), order)
+    true = builder.icmp_unsigned("!=", turned, ir.Constant(many, [0] * 64))
+    for k in range(8):
+        pick = ir.Constant(ir.VectorType(i32, 8), [8 * k + lane for lane in range(8)])
+        row = builder.shuffle_vector(true, ir.Constant(true.type, ir.Undefined), pick)
+        value = builder.select(row, _constant(1.0), _constant(0.0))
+        at = builder.add(to, ir.Constant(index, k * LANES))
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[3], dst, at), _VEC.as_pointer())
+        builder.store(value, pointer, align=8)
+
+
 @intrinsic
 def turn_block(typingctx, source, start, stride, tile, offset):
     """LANES numbers from each of LANES frames, transposed: row k of the tile gets number k of every frame.
@@ -250,6 +273,9 @@ def turn_block(typingctx, source, start, stride, tile, offset):
     def codegen(context, builder, sig, args):
         src, begin, step, dst, to = args
         kind = sig.args[0].dtype
+        if kind == types.uint8 and LANES == 8:
+            _turn_bytes(context, builder, sig, args)
+            return context.get_dummy_value()
         element = context.get_data_type(kind) if kind != types.uint8 else ir.IntType(8)
         index = ir.IntType(64)
         i32 = ir.IntType(32)
@@ -368,6 +394,19 @@ def store_whole(typingctx, array, index, value):
         whole = ir.VectorType(ir.IntType(32), LANES)
         pointer = builder.bitcast(_pointer(context, builder, sig.args[0], args[0], args[1]), whole.as_pointer())
         builder.store(builder.fptosi(args[2], whole), pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, VEC), codegen
+
+
+@intrinsic
+def store_counts(typingctx, array, index, value):
+    """Write LANES whole numbers into a contiguous one-dimensional int64 array."""
+
+    def codegen(context, builder, sig, args):
+        whole = ir.VectorType(ir.IntType(64), LANES)
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], args[0], args[1]), whole.as_pointer())
+        builder.store(builder.fptosi(args[2], whole), pointer, align=8)
         return context.get_dummy_value()
 
     return types.none(array, types.int64, VEC), codegen
