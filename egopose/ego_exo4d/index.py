@@ -7,11 +7,14 @@ is current. Another time: its hash decides. A changed file is read again into a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egopose.ego_exo4d.index_batch import read_texts
+from egopose.ego_exo4d.index_batch import Parsed, read_texts
 from egopose.errors import EgoposeError
 from egopose.files import atomic_path, read_bytes, read_json, sha256_file, write_json
 from egopose.io.columnar_cache import cache_folder
@@ -28,11 +31,13 @@ from egopose.skeleton import BODY17, HANDS42, Skeleton
 VERSION = 1
 SEGMENT_BYTES = 128 << 20
 """Text read before its columns are written: bounds the memory of indexing."""
-BATCH_BYTES = 16 << 20
+BATCH_BYTES = 8 << 20
 """Text parsed at once."""
+MAX_THREADS = 4
 SAVE_EVERY_S, UNUSED_S = 2.0, 3600.0
 COLUMNS = ("frames", "xyz", "views_3d", "uv", "placement")
 Progress = Callable[[float, str], None]
+Read = tuple[str, os.stat_result | None, Parsed]
 
 
 @dataclass(frozen=True)
@@ -203,13 +208,13 @@ class AnnotationIndex:
         wanted = self.stale()
         gone = set(self._load()) - set(self.files)
         pending = Pending()
-        for done, batch in self._batches(wanted):
+        for done, batch in self._read_batches(wanted):
             self._add(batch, pending)
             if pending.text >= SEGMENT_BYTES:
                 self._flush(pending)
                 pending = Pending()
             if progress is not None:
-                progress(done / len(wanted), batch[-1])
+                progress(done / len(wanted), batch[-1][0])
         self._flush(pending)
         for uid in gone:
             del self._load()[uid]
@@ -219,37 +224,58 @@ class AnnotationIndex:
         self._checked = set(self.files)
         return [uid for uid in wanted if uid not in self.refused]
 
-    def _batches(self, uids: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-        """Takes in groups of about :data:`BATCH_BYTES`, with the number done after each."""
+    def _batches(self, uids: Sequence[str]) -> Iterator[list[str]]:
+        """Takes in groups of about :data:`BATCH_BYTES`."""
         batch: list[str] = []
         size = 0
         for i, uid in enumerate(uids):
             batch.append(uid)
-            try:
+            with contextlib.suppress(OSError):
                 size += os.path.getsize(self.files[uid])
-            except OSError:
-                pass
             if size >= BATCH_BYTES or i + 1 == len(uids):
-                yield i + 1, batch
+                yield batch
                 batch, size = [], 0
 
-    def _add(self, uids: Sequence[str], pending: Pending) -> None:
-        """Parse files into the segment under construction; those refused are noted."""
+    def _read_batches(self, uids: Sequence[str]) -> Iterator[tuple[int, list[Read]]]:
+        """Parse in threads, a few batches ahead, in order; the parser leaves the interpreter lock."""
+        workers = min(MAX_THREADS, os.cpu_count() or 1)
+        waiting: deque[Future[list[Read]]] = deque()
+        done = 0
+        with ThreadPoolExecutor(workers) as pool:
+            for batch in self._batches(uids):
+                waiting.append(pool.submit(self._read, batch))
+                if len(waiting) > workers:
+                    result = waiting.popleft().result()
+                    done += len(result)
+                    yield done, result
+            while waiting:
+                result = waiting.popleft().result()
+                done += len(result)
+                yield done, result
+
+    def _read(self, uids: Sequence[str]) -> list[Read]:
+        """Parse files; nothing of this object changes."""
+        result: list[Read] = []
         read: list[str] = []
-        texts, stats = [], []
+        texts: list[bytes] = []
+        stats: list[os.stat_result] = []
         for uid in uids:
             try:
                 stat = os.stat(self.files[uid])
                 texts.append(read_bytes(self.files[uid]))
             except (OSError, EgoposeError) as error:
-                self._refuse(uid, str(error))
+                result.append((uid, None, Parsed("", error=str(error))))
                 continue
             read.append(uid)
             stats.append(stat)
-        if not read:
-            return
-        for uid, stat, parsed in zip(read, stats, read_texts(texts, [str(self.files[u]) for u in read], self.skeleton)):
-            if parsed.columns is None:
+        if read:
+            result += zip(read, stats, read_texts(texts, [str(self.files[u]) for u in read], self.skeleton))
+        return result
+
+    def _add(self, batch: Sequence[Read], pending: Pending) -> None:
+        """Put files into the segment under construction; those refused are noted."""
+        for uid, stat, parsed in batch:
+            if parsed.columns is None or stat is None:
                 self._refuse(uid, str(parsed.error))
                 continue
             self.parsed += 1
@@ -310,7 +336,7 @@ class AnnotationIndex:
             only._table = self._load()
             if only.stale():
                 pending = Pending()
-                self._add([uid], pending)
+                self._add(self._read([uid]), pending)
                 self._flush(pending)
                 # takes read one by one: the table is written now and then, a lost row costs one more parse
                 if time.monotonic() - self._saved_s > SAVE_EVERY_S:

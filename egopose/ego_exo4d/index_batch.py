@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,14 +77,11 @@ def read_texts(texts: Sequence[bytes], names: Sequence[str], skeleton: Skeleton)
         names: Their names, for messages.
         skeleton: BODY17, or both hands.
     """
-    with ThreadPoolExecutor(1) as pool:
-        # hashing and scanning both leave the interpreter lock
-        digests = pool.map(lambda text: hashlib.sha256(text).hexdigest(), texts)
-        try:
-            parsed = _scan(texts, skeleton)
-        except Unusual:
-            parsed = None
-        hashes = list(digests)
+    hashes = [hashlib.sha256(text).hexdigest() for text in texts]
+    try:
+        parsed = _scan(texts, skeleton)
+    except Unusual:
+        parsed = None
     if parsed is not None:
         return [
             Parsed(sha, views, columns, crowded) for sha, (views, columns, crowded) in zip(hashes, parsed, strict=True)
@@ -146,15 +142,12 @@ def _columns(
         used = (table.words[rows] != absent).any(0)
         table.columns = {path: column for path, column in table.columns.items() if used[column]}
     paths = _wanted(table)
-    empties = np.array([absent, kernel.NULL, kernel.EMPTY_LIST, kernel.EMPTY_OBJECT], dtype=np.uint64)
-    lists = np.array([absent, kernel.EMPTY_LIST], dtype=np.uint64)
-    for path, c in table.columns.items():
-        allowed = lists if path == () else empties if path in paths.containers else None
-        if allowed is not None and not np.isin(table.words[rows, c], allowed).all():
-            raise Unusual(0)
-        # a row that is an object, not a list
-        if path and isinstance(path[0], str):
-            raise Unusual(0)
+    # a row that is an object, not a list
+    if any(path and isinstance(path[0], str) for path in table.columns):
+        raise Unusual(0)
+    boxes = [c for path, c in table.columns.items() if path in paths.containers]
+    _only(table, rows, boxes, [absent, kernel.NULL, kernel.EMPTY_LIST, kernel.EMPTY_OBJECT])
+    _only(table, rows, [table.columns[()]] if () in table.columns else [], [absent, kernel.EMPTY_LIST])
     crowded = _any(table, rows, [c for path, c in table.columns.items() if path[:1] == (1,)])
     names = _names(skeleton, paths.joints | paths.joints2d)
 
@@ -187,6 +180,17 @@ def _columns(
         }  # fmt: skip
         result.append((tuple(views[v] for v in mine), columns, int(crowded[part].sum())))
     return result
+
+
+def _only(table: Table, rows: NDArray[np.int64], columns: list[int], allowed: Sequence[Any]) -> None:
+    """Raise Unusual where a cell of some columns holds anything else."""
+    if columns:
+        cells = table.words[rows[:, None], np.array(columns)]
+        fits = cells == np.uint64(allowed[0])
+        for word in allowed[1:]:
+            fits |= cells == np.uint64(word)
+        if not fits.all():
+            raise Unusual(0)
 
 
 def _names(skeleton: Skeleton, found: set[str]) -> list[str]:
