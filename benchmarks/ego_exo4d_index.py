@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def consume(xyz: np.ndarray, uv: np.ndarray) -> float:
 
 
 def loops(root: Path, kind: str) -> int:
-    """Every frame by json and dictionary loops, as loaders commonly read these files."""
+    """Every frame by json and dictionary loops into the same arrays, as loaders commonly read these files."""
     skeleton = BODY17 if kind == "body" else HANDS42
     names = BODY_NAMES if kind == "body" else HAND_NAMES
     place = {name: skeleton.index(ours) for name, ours in names.items()}
@@ -77,13 +78,17 @@ def loops(root: Path, kind: str) -> int:
             value = document[key]
             entry = value[0] if value else {}
             xyz = np.full((skeleton.n_joints, 3), np.nan, dtype=np.float32)
+            num_views = np.full(skeleton.n_joints, -1, dtype=np.int8)
             for joint, p in entry.get("annotation3D", {}).items():
                 xyz[place[joint]] = p["x"], p["y"], p["z"]
+                num_views[place[joint]] = p["num_views_for_3d"]
             views = entry.get("annotation2D", {})
             uv = np.full((len(views), skeleton.n_joints, 2), np.nan, dtype=np.float32)
+            clicked = np.zeros((len(views), skeleton.n_joints), dtype=np.bool_)
             for v, joints in enumerate(views.values()):
                 for joint, p in joints.items():
                     uv[v, place[joint]] = p["x"], p["y"]
+                    clicked[v, place[joint]] = p["placement"] == "manual"
             consume(xyz, uv)
             seen += 1
     return seen
@@ -127,10 +132,10 @@ def measure(takes: int, frames: int, hands: int, rounds: int) -> dict[str, Any]:
             for r in range(rounds):
                 cache = folder / f"cache-{kind}-{r}"
                 for name, call in (
-                    ("first", lambda: indexed(folder / "data", cache, kind)),
-                    ("second", lambda: indexed(folder / "data", cache, kind)),
-                    ("second_by_take", lambda: indexed(folder / "data", cache, kind, by_take=True)),
-                    ("loops", lambda: loops(folder / "data", kind)),
+                    ("first", partial(indexed, folder / "data", cache, kind)),
+                    ("second", partial(indexed, folder / "data", cache, kind)),
+                    ("second_by_take", partial(indexed, folder / "data", cache, kind, by_take=True)),
+                    ("loops", partial(loops, folder / "data", kind)),
                 ):
                     start = time.perf_counter()
                     count = call()

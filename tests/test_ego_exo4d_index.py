@@ -1,4 +1,4 @@
-"""The batched parser of the index equals the reader of one file, whatever the files hold; the overview; the commands."""
+"""The batched parser equals the reader of one file, whatever the files hold; the overview; the commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from egopose.cli import main
-from egopose.ego_exo4d.index_batch import arrange, read_texts
+from egopose.ego_exo4d.index_batch import arrange, read_files, read_texts
 from egopose.ego_exo4d.standin_annotations import annotation
 from egopose.ego_exo4d.standin_world import build_world
 from egopose.files import parse_json
@@ -85,6 +85,21 @@ def test_one_unusual_file_does_not_spoil_the_others(unusual: str) -> None:
         assert parsed[2].columns is None
         assert parsed[2].error
         assert "\n" not in parsed[2].error
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    texts = [json.dumps(d).encode() for d in documents("body")[:3]]
+    paths = [tmp_path / f"{i}.json" for i in range(5)]
+    for path, text in zip((paths[0], paths[2], paths[4]), texts):
+        path.write_bytes(text)
+    paths[3].mkdir()
+    result = read_files(paths, BODY17)
+    for i, text in zip((0, 2, 4), texts):
+        same(result[i][1], text, BODY17)
+        assert result[i][0].st_size == len(text)
+    assert "1.json: cannot read" in result[1][1].error
+    assert "3.json: cannot read" in result[3][1].error
+    assert [one.columns is None for _, one in result] == [False, True, False, True, False]
 
 
 def test_hands_in_a_body_folder_are_refused() -> None:

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from egopose.ego_exo4d.index_batch import Parsed, read_texts
+from egopose.ego_exo4d.index_batch import Parsed, read_files
 from egopose.errors import EgoposeError
-from egopose.files import atomic_path, read_bytes, read_json, sha256_file, write_json
+from egopose.files import atomic_path, read_json, sha256_file, write_json
 from egopose.io.columnar_cache import cache_folder
 from egopose.skeleton import BODY17, HANDS42, Skeleton
 
@@ -255,22 +255,8 @@ class AnnotationIndex:
 
     def _read(self, uids: Sequence[str]) -> list[Read]:
         """Parse files; nothing of this object changes."""
-        result: list[Read] = []
-        read: list[str] = []
-        texts: list[bytes] = []
-        stats: list[os.stat_result] = []
-        for uid in uids:
-            try:
-                stat = os.stat(self.files[uid])
-                texts.append(read_bytes(self.files[uid]))
-            except (OSError, EgoposeError) as error:
-                result.append((uid, None, Parsed("", error=str(error))))
-                continue
-            read.append(uid)
-            stats.append(stat)
-        if read:
-            result += zip(read, stats, read_texts(texts, [str(self.files[u]) for u in read], self.skeleton))
-        return result
+        parsed = read_files([self.files[uid] for uid in uids], self.skeleton)
+        return [(uid, stat, one) for uid, (stat, one) in zip(uids, parsed, strict=True)]
 
     def _add(self, batch: Sequence[Read], pending: Pending) -> None:
         """Put files into the segment under construction; those refused are noted."""
@@ -282,12 +268,11 @@ class AnnotationIndex:
             self.refused.pop(uid, None)
             columns = parsed.columns
             rows = columns["frames"].size
-            joints = int(np.isfinite(columns["xyz"]).all(-1).sum())
             pending.names.append(uid)
             pending.entries.append(
                 Entry(
                     stat.st_size, stat.st_mtime_ns, parsed.sha256, "", pending.rows, rows, pending.cells, parsed.views,
-                    joints, parsed.crowded,
+                    parsed.joints_3d, parsed.crowded,
                 )
             )  # fmt: skip
             for name in COLUMNS:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ class Parsed:
         views: Cameras with 2D, sorted.
         columns: Frames increasing; 2D rows are views by frames. Empty when refused.
         crowded: Frames with several people.
+        joints_3d: Finite 3D joints in all.
         error: One line, or None.
     """
 
@@ -37,6 +40,7 @@ class Parsed:
     views: tuple[str, ...] = ()
     columns: Mapping[str, NDArray[Any]] | None = None
     crowded: int = 0
+    joints_3d: int = 0
     error: str | None = None
 
 
@@ -69,62 +73,113 @@ def view_counts(values: NDArray[np.float64]) -> NDArray[np.int8]:
     return np.where(np.isfinite(values), np.clip(values, 0, 127), -1).astype(np.int8)
 
 
+def read_files(paths: Sequence[Path], skeleton: Skeleton) -> list[tuple[os.stat_result | None, Parsed]]:
+    """Read and parse files, in order; those that cannot be read are refused."""
+    stats: list[os.stat_result | None] = []
+    errors: dict[int, str] = {}
+    for i, path in enumerate(paths):
+        try:
+            stats.append(os.stat(path))
+        except OSError as error:
+            stats.append(None)
+            errors[i] = f"{path}: cannot read ({error.strerror})"
+    # one buffer, a line end after each file
+    data = np.full(sum(stat.st_size + 1 for stat in stats if stat is not None), 10, dtype=np.uint8)
+    spans: dict[int, tuple[int, int]] = {}
+    start = 0
+    for i, (path, stat) in enumerate(zip(paths, stats)):
+        if stat is None:
+            continue
+        stop = start + stat.st_size
+        try:
+            with open(path, "rb", buffering=0) as stream:
+                if stream.readinto(data.data[start:stop]) != stat.st_size:
+                    raise OSError(0, "it changed while it was read")
+        except OSError as error:
+            errors[i] = f"{path}: cannot read ({error.strerror})"
+            # what was written there is white space again
+            data[start:stop] = 10
+        else:
+            spans[i] = (start, stop)
+        start = stop + 1
+    parsed = {}
+    if spans:
+        names = [str(paths[i]) for i in spans]
+        parsed = dict(zip(spans, read_buffer(data, list(spans.values()), names, skeleton), strict=True))
+    return [(stats[i], parsed[i] if i in parsed else Parsed("", error=errors[i])) for i in range(len(paths))]
+
+
 def read_texts(texts: Sequence[bytes], names: Sequence[str], skeleton: Skeleton) -> list[Parsed]:
-    """Parse files given as bytes; a file that is refused does not stop the others.
+    """:func:`read_buffer` for files given one by one."""
+    stops = np.cumsum([len(text) + 1 for text in texts])
+    spans = [(int(stop) - len(text) - 1, int(stop) - 1) for text, stop in zip(texts, stops)]
+    return read_buffer(np.frombuffer(b"\n".join(texts) + b"\n", dtype=np.uint8), spans, names, skeleton)
+
+
+def read_buffer(
+    data: NDArray[np.uint8], spans: Sequence[tuple[int, int]], names: Sequence[str], skeleton: Skeleton
+) -> list[Parsed]:
+    """Parse files that lie in one buffer; a file that is refused does not stop the others.
 
     Args:
-        texts: Contents.
+        data: The files, each followed by one byte of white space.
+        spans: First byte and end of each file.
         names: Their names, for messages.
         skeleton: BODY17, or both hands.
     """
-    hashes = [hashlib.sha256(text).hexdigest() for text in texts]
+    hashes = [hashlib.sha256(data.data[start:stop]).hexdigest() for start, stop in spans]
+    return _parse(data, spans, names, hashes, skeleton)
+
+
+def _parse(
+    data: NDArray[np.uint8], spans: Sequence[tuple[int, int]], names: Sequence[str], hashes: Sequence[str],
+    skeleton: Skeleton,
+) -> list[Parsed]:  # fmt: skip
     try:
-        parsed = _scan(texts, skeleton)
+        return [Parsed(sha, *one) for sha, one in zip(hashes, _scan(data, spans, skeleton), strict=True)]
     except Unusual:
-        parsed = None
-    if parsed is not None:
+        pass
+    if len(spans) > 1:
+        half = len(spans) // 2
         return [
-            Parsed(sha, views, columns, crowded) for sha, (views, columns, crowded) in zip(hashes, parsed, strict=True)
-        ]
-    if len(texts) > 1:
-        half = len(texts) // 2
-        return [
-            *read_texts(texts[:half], names[:half], skeleton),
-            *read_texts(texts[half:], names[half:], skeleton),
+            *_parse(data, spans[:half], names[:half], hashes[:half], skeleton),
+            *_parse(data, spans[half:], names[half:], hashes[half:], skeleton),
         ]
     try:
-        arrays = walk_annotation(parse_json(texts[0], names[0]), names[0])
-        return [Parsed(hashes[0], arrays.views, arrange(arrays, skeleton, names[0]), arrays.crowded)]
+        text = data[spans[0][0] : spans[0][1]].tobytes()
+        arrays = walk_annotation(parse_json(text, names[0]), names[0])
+        columns = arrange(arrays, skeleton, names[0])
     except EgoposeError as error:
         return [Parsed(hashes[0], error=" ".join(str(error).split()))]
+    joints = int(np.isfinite(columns["xyz"]).all(-1).sum())
+    return [Parsed(hashes[0], arrays.views, columns, arrays.crowded, joints)]
 
 
-def _scan(texts: Sequence[bytes], skeleton: Skeleton) -> list[tuple[tuple[str, ...], Columns, int]]:
-    """All files through one scanner.
+def _scan(
+    data: NDArray[np.uint8], spans: Sequence[tuple[int, int]], skeleton: Skeleton
+) -> list[tuple[tuple[str, ...], Columns, int, int]]:
+    """All files through one scanner: views, columns, crowded frames and 3D joints of each.
 
     Raises:
         Unusual: Some file needs the general parser.
     """
-    if any(not text.rstrip(b" \t\r\n").endswith(b"}") for text in texts):
-        raise Unusual(0)
-    data = np.frombuffer(b"\n".join(texts), dtype=np.uint8)
-    scanner = Scanner(data)
-    counts, start = [], 0
-    for text in texts:
+    scanner = Scanner(data[: spans[-1][1]])
+    counts = []
+    for start, stop in spans:
+        if start == stop:
+            raise Unusual(start)
         first, last = scanner.rows(start)
-        stop = start + len(text)
-        if scanner.after > stop or text[scanner.after - start :].strip(b" \t\r\n"):
+        # a file that is cut off must not borrow from its neighbour
+        if scanner.after > stop or data[scanner.after : stop].tobytes().strip(b" \t\r\n"):
             raise Unusual(scanner.after)
         counts.append(last - first)
-        start = stop + 1
-    table = scanner.table()
-    file_of = np.repeat(np.arange(len(texts)), counts)
-    return _columns(table, file_of, len(texts), skeleton)
+    file_of = np.repeat(np.arange(len(spans)), counts)
+    return _columns(scanner.table(), file_of, len(spans), skeleton)
 
 
 def _columns(
     table: Table, file_of: NDArray[np.int64], n_files: int, skeleton: Skeleton
-) -> list[tuple[tuple[str, ...], Columns, int]]:
+) -> list[tuple[tuple[str, ...], Columns, int, int]]:
     from egopose.kernels import json_scan as kernel
 
     numbers = table.numbers_of_keys(MAX_FRAME)
@@ -169,6 +224,7 @@ def _columns(
         uv[v] = block([(*leaf, a) for leaf in leaves for a in "xy"]).reshape(-1, j, 2)
         placement[v] = table.strings([(*leaf, "placement") for leaf in leaves], rows, PLACEMENTS)
     there = _views_of_files(table, rows, files, n_files, views)
+    known = np.isfinite(xyz).all(-1).sum(1)
     result = []
     stops = np.cumsum(sizes)
     for f, (start, stop) in enumerate(zip(stops - sizes, stops)):
@@ -178,7 +234,7 @@ def _columns(
             "frames": frames[part], "xyz": xyz[part], "views_3d": views_3d[part],
             "uv": uv[mine, part].reshape(-1, j, 2), "placement": placement[mine, part].reshape(-1, j),
         }  # fmt: skip
-        result.append((tuple(views[v] for v in mine), columns, int(crowded[part].sum())))
+        result.append((tuple(views[v] for v in mine), columns, int(crowded[part].sum()), int(known[part].sum())))
     return result
 
 
