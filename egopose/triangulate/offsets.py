@@ -21,8 +21,10 @@ from egopose.triangulate.sides import world_rays
 Array = NDArray[np.float64]
 
 _SAMPLES = 6000
-_ROUNDS = 4
+# a narrow cap sees only the rays that happen to meet: a camera far off would settle on a near minimum
+_CAPS = (8.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _LEAST_GAIN = 0.01
+_MOST_COUPLED = 9
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,11 @@ def find_offsets(
     frames, joints = np.ascontiguousarray(pick[:, 0]), np.ascontiguousarray(pick[:, 1])
     reference = int(np.argmax(seen.sum((1, 2))))
 
-    def cost(shifts: Array) -> float:
-        return float(sides.shifted_cost(origins, rays, focal, shifts, cap_px, frames, joints))
+    def cost(shifts: Array, width: float = 1.0) -> float:
+        return float(sides.shifted_cost(origins, rays, focal, shifts, width * cap_px, frames, joints))
 
-    def moved(v: int, value: float) -> float:
-        return cost(_with(shifts, v, value))
+    def moved(v: int, width: float, value: float) -> float:
+        return cost(_with(shifts, v, value), width)
 
     shifts = np.zeros(V) if start is None else np.array(start.frames)
     before = cost(np.zeros(V))
@@ -89,24 +91,32 @@ def find_offsets(
     reliable[reference] = True
     if V >= 3 and T > 2 and len(pick):
         reach = min(max_frames, max(T // 4, 1))
-        for _ in range(_ROUNDS):
+        free = np.array([v for v in range(V) if v != reference])
+        for width in _CAPS:
             old = shifts.copy()
-            for v in range(V):
-                if v == reference:
-                    continue
-                candidates = np.unique(np.r_[np.arange(-reach, reach + 1.0), shifts[v]])
-                values = np.array([cost(_with(shifts, v, c)) for c in candidates])
+            for v in free:
+                # whole frames only: reading between two frames averages their noise, which lowers the cost by itself
+                part = shifts[v] - np.round(shifts[v])
+                candidates = np.arange(-reach, reach + 1.0) + part
+                values = np.array([moved(v, width, c) for c in candidates])
                 best = int(values.argmin())
-                shifts[v] = candidates[best] + _between(functools.partial(moved, v), candidates[best])
+                shifts[v] = candidates[best]
                 # a valley: reading the camera three frames off must cost clearly more than the best
                 away = np.abs(candidates - candidates[best]) >= 3
                 reliable[v] = bool(away.any() and values[away].min() > 1.05 * values[best] + 1e-9)
-            if np.abs(shifts - old).max() < 0.02:
+            shifts[free] += _between(functools.partial(cost, width=width), shifts, free)
+            if width == 1.0 and np.abs(shifts - old).max() < 0.02:
                 break
         shifts = np.where(reliable, shifts, 0.0)
-        for v in range(V):
-            # small gains come from interpolation and calibration as easily as from time
-            if shifts[v] and cost(_with(shifts, v, 0.0)) < (1 + _LEAST_GAIN) * cost(shifts):
+        lowest = cost(shifts)
+        for v in np.flatnonzero(shifts):
+            # small gains come from calibration and noise as easily as from time
+            if abs(shifts[v]) < 1:
+                sides_of = [cost(_with(shifts, v, shifts[v] + step)) for step in (-1.0, 1.0)]
+                gain = 0.5 * (sum(sides_of) - 2 * lowest) * shifts[v] ** 2
+            else:
+                gain = cost(_with(shifts, v, 0.0)) - lowest
+            if gain < _LEAST_GAIN * lowest:
                 shifts[v] = 0.0
     return TimeOffsets(
         observations.views, tuple(float(s) for s in shifts), observations.views[reference],
@@ -120,17 +130,36 @@ def _with(shifts: Array, v: int, value: float) -> Array:
     return changed
 
 
-def _between(cost: Callable[[float], float], centre: float) -> float:
-    """Where between the neighbouring whole frames the cost is lowest: the vertex of a parabola.
+def _between(cost: Callable[[Array], float], shifts: Array, free: NDArray[np.int64]) -> Array:
+    """Steps (F,) from the given shifts to the lowest point between the neighbouring whole frames: one Newton step.
 
-    The parabola goes through whole frames only: reading between two frames averages their noise, which would lower the
-    cost for that reason alone.
+    All free views move together: the point between the rays follows a late camera, so the views are coupled. Every
+    difference is taken over whole frames, at which the noise is averaged as much as at the middle.
     """
-    y = [cost(centre - 1.0), cost(centre), cost(centre + 1.0)]
-    curvature = y[0] - 2 * y[1] + y[2]
-    if not (np.isfinite(curvature) and curvature > 0):
-        return 0.0
-    return float(np.clip(0.5 * (y[0] - y[2]) / curvature, -0.75, 0.75))
+    n = free.size
+    middle = cost(shifts)
+
+    def at(*moves: tuple[int, float]) -> float:
+        changed = shifts.copy()
+        for i, step in moves:
+            changed[free[i]] += step
+        return cost(changed)
+
+    up = np.array([at((i, 1.0)) for i in range(n)])
+    down = np.array([at((i, -1.0)) for i in range(n)])
+    gradient, curvature = 0.5 * (up - down), up + down - 2 * middle
+    if not (np.isfinite(curvature).all() and (curvature > 0).all()):
+        safe = np.where(np.isfinite(curvature) & (curvature > 0), curvature, np.inf)
+        return np.clip(np.where(np.isfinite(gradient), -gradient, 0.0) / safe, -0.75, 0.75)
+    hessian = np.diag(curvature)
+    if n < _MOST_COUPLED:
+        for i in range(n):
+            for k in range(i):
+                mixed = at((i, 1.0), (k, 1.0)) - at((i, 1.0), (k, -1.0)) - at((i, -1.0), (k, 1.0))
+                hessian[i, k] = hessian[k, i] = 0.25 * (mixed + at((i, -1.0), (k, -1.0)))
+    if np.linalg.eigvalsh(hessian).min() <= 0.05 * curvature.min():
+        hessian = np.diag(curvature)
+    return np.clip(-np.linalg.solve(hessian, gradient), -0.75, 0.75)
 
 
 def _on_every_frame(rays: Array, frames: NDArray[np.int64]) -> Array:

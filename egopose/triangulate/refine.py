@@ -8,7 +8,7 @@ rigidly onto the given one, so that no single camera's error turns the world. Wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from egopose.triangulate.solve import triangulate_points
 
 Array = NDArray[np.float64]
 
-_SAMPLES = 900
+SAMPLES = 900
 _MAX_ROTATION_SD_DEG = 1.0
 _MAX_TRANSLATION_SD_M = 0.05
 
@@ -123,6 +123,7 @@ def refine_rig(
     reference: str | None = None,
     rounds: int = 3,
     seed: int = 0,
+    samples: int = SAMPLES,
 ) -> RefinedRig:
     """Refine camera poses, and focal lengths when asked, from the keypoints.
 
@@ -134,6 +135,7 @@ def refine_rig(
         reference: The camera held during the adjustment; by default the one that sees most.
         rounds: Triangulate and adjust this often.
         seed: Of the sample of joints.
+        samples: Joints adjusted together with the cameras.
 
     Raises:
         EgoposeError: Fewer than 50 joints are seen by enough views, or the keypoints do not determine a camera.
@@ -142,7 +144,7 @@ def refine_rig(
     cameras = [rig[name] for name in names]
     seen = observations.seen.sum((1, 2))
     ref = int(np.argmax(seen)) if reference is None else names.index(reference)
-    uv, score = _sample(observations, min(3, len(names)), 4 * _SAMPLES, seed)
+    uv, score = _sample(observations, min(3, len(names)), 4 * samples, seed)
     before = _residuals(cameras, uv, score, threshold_px)
     threshold = threshold_px
     cov = np.zeros((len(names), 6))
@@ -157,7 +159,7 @@ def refine_rig(
                 f"refining the cameras needs at least 50 joints that three views agree on; found {index.size}. Record "
                 "a person who moves through the whole volume, or calibrate again"
             )
-        index = index[:: max(1, index.size // _SAMPLES)]
+        index = index[:: max(1, index.size // samples)]
         n_points = index.size
         cameras, cov, factors = _adjust(cameras, ref, uv[:, index], solved.used[:, index], solved.points[index], focal)
         scale *= factors
@@ -280,10 +282,9 @@ def _adjust(
 def _with_focal(camera: Camera, factor: float) -> Camera:
     if factor == 1.0:
         return camera
-    data = camera.to_dict()
-    params = list(data["params"])
-    params[0], params[1] = params[0] * factor, params[1] * factor
-    return Camera.from_dict({**data, "params": params})
+    params = camera.params.copy()
+    params[:2] *= factor
+    return replace(camera, params=params)
 
 
 def _camera_sd(jacobian, residual: Array, n_camera: int, n_points: int) -> Array:  # type: ignore[no-untyped-def]

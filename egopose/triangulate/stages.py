@@ -24,6 +24,7 @@ _LEAST_CAP_PX = 6.0
 # a hand proposed by two views alone is rough: a view must be this far off before it is left out
 _LEAST_HAND_CAP_PX = 16.0
 _SAMPLE = 20_000
+_PRIVATE_SAMPLES = 300
 
 
 def stages_for(config: TriangulateConfig) -> tuple[Stage, ...]:
@@ -82,7 +83,10 @@ def times_and_sides(take: Take, progress: Progress) -> Take:
             for _ in range(2):
                 try:
                     moved = replace(take, observations=apply_offsets(sided, offsets))
-                    rig = refine_rig(rig, moved.observations, threshold_px=_cap(moved) / _CAP_FACTOR, rounds=1).rig
+                    rig = refine_rig(
+                        rig, moved.observations, threshold_px=_cap(moved) / _CAP_FACTOR, rounds=1,
+                        samples=_PRIVATE_SAMPLES,
+                    ).rig  # fmt: skip
                 except EgoposeError:
                     # too little to refine from: the given cameras are the best there is
                     break
