@@ -24,7 +24,8 @@ def _type(code: str) -> Any:
     kind = _CODES[code[:2]]
     if len(code) == 2:
         return kind
-    return types.Array(kind, int(code[2]), code[3], readonly=code.endswith("!"))
+    layout: Any = code[3]
+    return types.Array(kind, int(code[2]), layout, readonly=code.endswith("!"))
 
 
 def _compile(line: str) -> None:
