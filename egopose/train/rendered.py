@@ -80,9 +80,12 @@ def heat_target(reader: FrameReader, centres: Array, shown: NDArray[np.bool_], s
         if not shown[i]:
             continue
         uv = reader.fit.to_square(reader.camera.project(centres[i : i + 1], frame="camera"))[0]
+        if not np.isfinite(uv).all():
+            # the middle of a hand at the rim can lie outside the lens although most of its joints are shown
+            continue
         x, y = (uv + 0.5) * side / reader.fit.side - 0.5
         column, row = round(float(x)), round(float(y))
-        if not (np.isfinite(uv).all() and 0 <= column < side and 0 <= row < side):
+        if not (0 <= column < side and 0 <= row < side):
             continue
         far = (grid[None, :] - column) ** 2 + (grid[:, None] - row) ** 2
         out[i, 0] = np.exp(-far / (2 * HEAT_SPREAD**2))
