@@ -171,7 +171,8 @@ def tables() -> None:
     text = markdown(["annotation", "run", "s", "frames/s", "times faster"], rows)
     machine = result["machine"]
     text += (
-        f"\n\nThe first run parses in threads, the loops have one. {result['files']} files ({result['bytes'] / 1e6:.0f} MB, {result['frames_per_take']} frames each) of "
+        f"\n\nThe first run parses in threads, the loops have one. "
+        f"{result['files']} files ({result['bytes'] / 1e6:.0f} MB, {result['frames_per_take']} frames each) of "
         f"{result['takes']} takes, median of {result['rounds']} rounds in turn, files in the page cache. The process "
         f"peaked at {result['peak_mb']:.0f} MB. {machine['cpu']}, {machine['cores']} cores, load {machine['load']}."
     )

@@ -38,7 +38,9 @@ def skeleton_of(kind: str) -> Skeleton:
     return BODY17 if kind == "body" else HANDS42
 
 
-def exo_observations(take: Take, kind: Kind, detector: str | None = None) -> tuple[Rig, Observations2D]:
+def exo_observations(
+    take: Take, kind: Kind, detector: str | None = None, *, workers: int | None = None
+) -> tuple[Rig, Observations2D]:
     """The cameras and 2D joints that a take is labelled from.
 
     Args:
@@ -46,6 +48,7 @@ def exo_observations(take: Take, kind: Kind, detector: str | None = None) -> tup
         kind: "body" or "hand".
         detector: Name of a 2D detector that is run on the exo videos; None takes the shipped automatic 2D of the exo
             cameras.
+        workers: Processes of the detector, one video each; 0 runs here.
 
     Raises:
         EgoposeError: Cameras, videos or annotation are missing.
@@ -68,7 +71,7 @@ def exo_observations(take: Take, kind: Kind, detector: str | None = None) -> tup
     if len(videos) < 2:
         raise EgoposeError(f"take {take.name}: {len(videos)} calibrated exo cameras have a video; two are needed")
     rig = Rig([raw[name].scaled(probe(path).size) for name, path in videos.items()])
-    return rig, detect_videos(videos, detector).to_skeleton(skeleton_of(kind))
+    return rig, detect_videos(videos, detector, workers=workers).to_skeleton(skeleton_of(kind))
 
 
 def annotation_document(pose: PoseSequence, n_views: NDArray[np.int64], rig: Rig) -> dict[str, Any]:
@@ -143,7 +146,8 @@ def label_take(
     from egopose.triangulate.take import triangulate_take
 
     take = EgoExo4D(root, cache=cache)[uid]
-    rig, observations = exo_observations(take, kind, detector)
+    # takes are already spread over processes
+    rig, observations = exo_observations(take, kind, detector, workers=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EgoposeWarning)
         solved = triangulate_take(rig, observations)
