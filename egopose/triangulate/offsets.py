@@ -147,7 +147,9 @@ def _between(cost: Callable[[Array], float], shifts: Array, free: NDArray[np.int
 
     up = np.array([at((i, 1.0)) for i in range(n)])
     down = np.array([at((i, -1.0)) for i in range(n)])
-    gradient, curvature = 0.5 * (up - down), up + down - 2 * middle
+    with np.errstate(invalid="ignore"):
+        # an infinite cost on both sides; such a step is held back below
+        gradient, curvature = 0.5 * (up - down), up + down - 2 * middle
     if not (np.isfinite(curvature).all() and (curvature > 0).all()):
         safe = np.where(np.isfinite(curvature) & (curvature > 0), curvature, np.inf)
         return np.clip(np.where(np.isfinite(gradient), -gradient, 0.0) / safe, -0.75, 0.75)
