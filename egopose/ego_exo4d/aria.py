@@ -7,6 +7,7 @@ coordinates and annotations are landscape.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -88,11 +89,14 @@ PORTRAIT_FROM_LANDSCAPE = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0
 """Rotation of camera coordinates that goes with :func:`to_portrait_px`."""
 
 
+@functools.cache
 def visible_mask(*, portrait: bool = False) -> NDArray[np.bool_]:
-    """(512, 512) true where the undistorted image shows something: a disc of 150 tan(1 rad) = 233.6 px."""
+    """(512, 512) true where the undistorted image shows something: a disc of 150 tan(1 rad) = 233.6 px; read-only."""
     axis = np.arange(LINEAR_SIZE) - LINEAR_CENTRE
     disc = np.asarray(np.hypot(axis[:, None], axis[None]) <= MASK_RADIUS_PX, dtype=np.bool_)
-    return np.rot90(disc, -1) if portrait else disc
+    mask = np.ascontiguousarray(np.rot90(disc, -1)) if portrait else disc
+    mask.setflags(write=False)
+    return mask
 
 
 @dataclass(frozen=True, eq=False)
