@@ -125,10 +125,10 @@ def detect_video(path: str, detector: str, options: dict[str, Any], out: str) ->
     score: list[NDArray[np.float32]] = []
     dark: list[int] = []
     notes: list[str] = []
-    start = float(info.times_s[0])
+    start, fps = float(info.times_s[0]), _rate(info.times_s, info.fps)
     try:
         for frame in read_frames(path):
-            number = round((frame.time_s - start) * info.fps)
+            number = round((frame.time_s - start) * fps)
             if numbers and number <= numbers[-1]:
                 number = numbers[-1] + 1
             found = tracker.update(frame.image)
@@ -141,7 +141,7 @@ def detect_video(path: str, detector: str, options: dict[str, Any], out: str) ->
         if not numbers:
             raise
         notes.append(f"damaged after frame {numbers[-1]}: {error}")
-    expected = round((info.times_s[-1] - start) * info.fps) + 1
+    expected = round((info.times_s[-1] - start) * fps) + 1
     if len(numbers) < info.n_frames and not notes:
         notes.append(f"{info.n_frames - len(numbers)} of {info.n_frames} frames could not be decoded")
     if expected > len(numbers) and not notes:
@@ -151,10 +151,19 @@ def detect_video(path: str, detector: str, options: dict[str, Any], out: str) ->
     with atomic_path(out) as temporary:
         np.savez_compressed(
             temporary, uv_px=np.stack(uv), score=np.stack(score), frames=np.array(numbers, np.int64),
-            fps=info.fps, size=np.array(info.size), skeleton=backend.skeleton.name,
+            fps=fps, size=np.array(info.size), skeleton=backend.skeleton.name,
             notes=np.array(notes, dtype=np.str_),
         )  # fmt: skip
     return len(numbers)
+
+
+def _rate(times_s: NDArray[np.float64], fallback: float) -> float:
+    """Frames per second from the steps between frames: gaps and wrong headers (a cut file) do not count."""
+    steps = np.diff(times_s)
+    steps = steps[steps > 0]
+    if not steps.size:
+        return fallback
+    return float(1.0 / steps[steps < 1.5 * np.median(steps)].mean())
 
 
 def _usable(path: Path) -> bool:
@@ -167,9 +176,9 @@ def _usable(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
         raise EgoposeError(f"{path}: not a kept detection result ({error})") from error
 
 

@@ -25,6 +25,7 @@ _SAMPLES = 6000
 _CAPS = (8.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _LEAST_GAIN = 0.01
 _MOST_COUPLED = 9
+_PARTS = 5
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,13 @@ def find_offsets(
     def cost(shifts: Array, width: float = 1.0) -> float:
         return float(sides.shifted_cost(origins, rays, focal, shifts, width * cap_px, frames, joints))
 
+    order = rng.permutation(frames.size)
+    groups = [(frames[part], joints[part]) for part in np.array_split(order, _PARTS)]
+    parts = [
+        lambda shifts, f=f, j=j: float(sides.shifted_cost(origins, rays, focal, shifts, cap_px, f, j))
+        for f, j in groups
+    ]
+
     def moved(v: int, width: float, value: float) -> float:
         return cost(_with(shifts, v, value), width)
 
@@ -99,14 +107,12 @@ def find_offsets(
                 part = shifts[v] - np.round(shifts[v])
                 candidates = np.arange(-reach, reach + 1.0) + part
                 values = np.array([moved(v, width, c) for c in candidates])
-                best = int(values.argmin())
-                shifts[v] = candidates[best]
-                # a valley: reading the camera three frames off must cost clearly more than the best
-                away = np.abs(candidates - candidates[best]) >= 3
-                reliable[v] = bool(away.any() and values[away].min() > 1.05 * values[best] + 1e-9)
+                shifts[v] = candidates[int(values.argmin())]
             shifts[free] += _between(functools.partial(cost, width=width), shifts, free)
             if width == 1.0 and np.abs(shifts - old).max() < 0.02:
                 break
+        for v in free:
+            reliable[v] = _is_valley(parts, shifts, v, reach)
         shifts = np.where(reliable, shifts, 0.0)
         lowest = cost(shifts)
         for v in np.flatnonzero(shifts):
@@ -122,6 +128,20 @@ def find_offsets(
         observations.views, tuple(float(s) for s in shifts), observations.views[reference],
         float(np.sqrt(before)), float(np.sqrt(cost(shifts))), tuple(bool(r) for r in reliable),
     )  # fmt: skip
+
+
+def _is_valley(parts: list[Callable[[Array], float]], shifts: Array, v: int, reach: int) -> bool:
+    """Whether separate parts of the joints agree about where the cost of a view is lowest: noise alone would not."""
+    part = shifts[v] - np.round(shifts[v])
+    candidates = np.arange(-reach, reach + 1.0) + part
+    lowest = []
+    for cost in parts:
+        values = np.array([cost(_with(shifts, v, c)) for c in candidates])
+        if not np.isfinite(values).any():
+            return False
+        lowest.append(float(candidates[np.nanargmin(values)]))
+    inside = all(abs(c) < reach - 0.5 for c in lowest) or reach < 3
+    return inside and max(lowest) - min(lowest) <= 2 and abs(float(np.median(lowest)) - shifts[v]) <= 1.5
 
 
 def _with(shifts: Array, v: int, value: float) -> Array:
