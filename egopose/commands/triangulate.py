@@ -15,7 +15,9 @@ from egopose.errors import EgoposeError, EgoposeWarning
 from egopose.files import plain_json
 from egopose.observations import Observations2D
 from egopose.rig import Rig
+from egopose.skeleton import BODY17
 from egopose.triangulate import Take, TriangulateConfig, build_report, triangulate_take
+from egopose.triangulate.hands import hand_sides
 from egopose.triangulate.take import Stage
 
 
@@ -73,13 +75,46 @@ def run_triangulate(
     """
     from egopose.io.checks import align_views
 
-    aligned = align_views(rig, observations, drop=True)
+    with warnings.catch_warnings(record=True) as caught:
+        # they belong to the notes, which are printed with the result
+        warnings.simplefilter("always", EgoposeWarning)
+        aligned = align_views(rig, observations, drop=True)
+    left_out = [str(item.message) for item in caught if issubclass(item.category, EgoposeWarning)]
     with warnings.catch_warnings():
-        # the take keeps these as notes, which are printed with the result
+        # the take keeps these as notes already
         warnings.simplefilter("ignore", EgoposeWarning)
         take = triangulate_take(rig, aligned, config, progress, stages=stages)
-    notes = [*take.observations.provenance.get("notes", []), *take.notes]
+    notes = [*take.observations.provenance.get("notes", []), *left_out, *take.notes]
     return take, {**build_report(take), "notes": notes, "found": plain_json(take.found)}
+
+
+def save_labels(take: Take, out: Path) -> list[Path]:
+    """Write the result; ``.json`` is the official automatic layout, with hands in a file of their own beside it.
+
+    Returns:
+        The files.
+
+    Raises:
+        EgoposeError: The take was not solved, or no format fits the suffix.
+    """
+    from egopose.io import save
+
+    if take.pose is None or take.used is None:
+        raise EgoposeError("this take was not solved; the stages must include a solve")
+    if out.suffix.lower() != ".json":
+        save(take.pose, out)
+        return [out]
+    files = {}
+    if any(joint in BODY17.joints for joint in take.pose.skeleton.joints):
+        files["body"] = out
+    if hand_sides(take.pose.skeleton).keys() & {"left", "right"}:
+        files["hand"] = out.with_suffix(".hand.json") if files else out
+    options = {"rig": take.rig, "num_views": take.used.sum(axis=0)}
+    for kind, path in files.items():
+        save(take.pose, path, format="ego-exo4d-annotation", kind=kind, **options)
+    if not files:
+        raise EgoposeError(f"{out}: the skeleton {take.pose.skeleton.name!r} has no joint of the official layout")
+    return list(files.values())
 
 
 def summary(report: dict[str, Any], out: Path) -> str:
@@ -146,8 +181,6 @@ def triangulate(
         report: Also write a report: an .html page with a .json beside it.
         json: Print the report as one JSON object.
     """
-    from egopose.io import save
-
     settings: dict[str, Any] = {}
     if raw:
         settings["raw"] = True
@@ -175,11 +208,10 @@ def triangulate(
         else:
             raise EgoposeError(f"no protocol is named {protocol!r}; there are: egopose, ego-exo4d")
         take, numbers = run_triangulate(cameras, observations, options, progress, stages=stages)
-    assert take.pose is not None
-    save(take.pose, out)
+    written = save_labels(take, out)
     if report is not None:
         from egopose.view.triangulation_report import write_triangulation_report
 
         page = report.with_suffix(".html")
         write_triangulation_report(numbers, page, page.with_suffix(".json"))
-    emit({"out": str(out), **numbers}, summary(numbers, out), json)
+    emit({"out": str(out), "files": [str(path) for path in written], **numbers}, summary(numbers, out), json)

@@ -15,6 +15,7 @@ from egopose.io import (  # noqa: F401
     coco,
     ego_exo4d_annotation,
     ego_exo4d_cameras,
+    ego_exo4d_labels,
     ego_exo4d_submission,
     native,
     native_rig,

@@ -2,13 +2,14 @@
 
 A camera that is off in time sees moving joints in the wrong place. The offset of a camera is the one at which its rays
 meet those of the others best; cameras are searched one after the other, first over whole frames, then between them.
-The reference camera keeps its clock.
+The reference camera, one
+whose offset is the median, keeps its clock.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,7 @@ Array = NDArray[np.float64]
 _SAMPLES = 6000
 # a narrow cap sees only the rays that happen to meet: a camera far off would settle on a near minimum
 _CAPS = (8.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-_LEAST_GAIN = 0.01
+_LEAST_GAIN = 0.003
 _MOST_COUPLED = 9
 _PARTS = 5
 
@@ -85,10 +86,11 @@ def find_offsets(
 
     order = rng.permutation(frames.size)
     groups = [(frames[part], joints[part]) for part in np.array_split(order, _PARTS)]
-    parts = [
-        lambda shifts, f=f, j=j: float(sides.shifted_cost(origins, rays, focal, shifts, cap_px, f, j))
-        for f, j in groups
-    ]
+
+    def cost_of(f: NDArray[np.int64], j: NDArray[np.int64], shifts: Array) -> float:
+        return float(sides.shifted_cost(origins, rays, focal, shifts, cap_px, f, j))
+
+    parts = [functools.partial(cost_of, f, j) for f, j in groups]
 
     def moved(v: int, width: float, value: float) -> float:
         return cost(_with(shifts, v, value), width)
@@ -115,7 +117,7 @@ def find_offsets(
             reliable[v] = _is_valley(parts, shifts, v, reach)
         shifts = np.where(reliable, shifts, 0.0)
         lowest = cost(shifts)
-        for v in np.flatnonzero(shifts):
+        for v in np.flatnonzero(shifts).tolist():
             # small gains come from calibration and noise as easily as from time
             if abs(shifts[v]) < 1:
                 sides_of = [cost(_with(shifts, v, shifts[v] + step)) for step in (-1.0, 1.0)]
@@ -124,13 +126,18 @@ def find_offsets(
                 gain = cost(_with(shifts, v, 0.0)) - lowest
             if gain < _LEAST_GAIN * lowest:
                 shifts[v] = 0.0
+        if shifts.any():
+            # the clock that most cameras share, not that of a camera that happens to see most
+            middle = float(np.median(shifts[reliable]))
+            reference = int(np.argmin(np.where(reliable, np.abs(shifts - middle), np.inf)))
+            shifts = np.where(reliable, shifts - shifts[reference], 0.0)
     return TimeOffsets(
         observations.views, tuple(float(s) for s in shifts), observations.views[reference],
         float(np.sqrt(before)), float(np.sqrt(cost(shifts))), tuple(bool(r) for r in reliable),
     )  # fmt: skip
 
 
-def _is_valley(parts: list[Callable[[Array], float]], shifts: Array, v: int, reach: int) -> bool:
+def _is_valley(parts: Sequence[Callable[[Array], float]], shifts: Array, v: int, reach: int) -> bool:
     """Whether separate parts of the joints agree about where the cost of a view is lowest: noise alone would not."""
     part = shifts[v] - np.round(shifts[v])
     candidates = np.arange(-reach, reach + 1.0) + part

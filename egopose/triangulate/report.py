@@ -33,6 +33,27 @@ def _quantiles(values: NDArray[np.float64]) -> dict[str, float | None]:
     return {"median": float(median), "p90": float(p90), "mean": float(values.mean())}
 
 
+GOOD_SIGMA_M, USABLE_SIGMA_M = 0.010, 0.030
+"""A joint is good below the first standard deviation per axis, usable below the second, poor beyond."""
+
+
+def verdict(pose: PoseSequence) -> NDArray[np.str_]:
+    """(T, J) "good", "usable", "poor" or "unknown" by the joint's error bar; see the thresholds above."""
+    words = np.full(pose.valid.shape, "unknown", dtype="<U7")
+    if pose.sigma is None:
+        return words
+    with np.errstate(invalid="ignore"):
+        words[pose.valid] = "poor"
+        words[pose.valid & (pose.sigma <= USABLE_SIGMA_M)] = "usable"
+        words[pose.valid & (pose.sigma <= GOOD_SIGMA_M)] = "good"
+    return words
+
+
+def _verdict_shares(words: NDArray[np.str_]) -> dict[str, float]:
+    return {word: float((words == word).mean()) if words.size else 0.0
+            for word in ("good", "usable", "poor", "unknown")}  # fmt: skip
+
+
 def reprojection(take: Take) -> NDArray[np.float64]:
     """Signed residuals in raw pixels, reprojected minus observed, through the full lens model.
 
@@ -127,6 +148,7 @@ def build_report(take: Take) -> dict[str, Any]:
     used = take.used
     status = np.asarray(pose.status)
     solved = take.solved
+    words = verdict(pose)
     return {
         "summary": {
             "frames": pose.n_frames,
@@ -147,9 +169,13 @@ def build_report(take: Take) -> dict[str, Any]:
             "points": solved.threshold.n_points,
         },
         "status": status_shares(status),
+        "quality": {
+            "good_sigma_mm": 1e3 * GOOD_SIGMA_M, "usable_sigma_mm": 1e3 * USABLE_SIGMA_M, **_verdict_shares(words),
+        },
         "cameras": [_camera_row(name, residual[v], distance[v], seen[v], used[v])
                     for v, name in enumerate(take.rig.names)],
-        "joints": [_joint_row(pose, j, distance[:, :, j], used[:, :, j], status[:, j])
+        "joints": [_joint_row(pose, j, distance[:, :, j], used[:, :, j], status[:, j],
+                              words[:, j])
                    for j in range(pose.n_joints)],
         "bones": bone_lengths(pose),
         "notes": list(take.notes),
@@ -187,7 +213,12 @@ def _camera_row(
 
 
 def _joint_row(
-    pose: PoseSequence, j: int, distance: NDArray[np.float64], used: NDArray[np.bool_], status: NDArray[np.uint8]
+    pose: PoseSequence,
+    j: int,
+    distance: NDArray[np.float64],
+    used: NDArray[np.bool_],
+    status: NDArray[np.uint8],
+    words: NDArray[np.str_],
 ) -> dict[str, Any]:
     valid = pose.valid[:, j]
     sigma = None if pose.sigma is None or not valid.any() else float(1e3 * np.median(pose.sigma[valid, j]))
@@ -198,5 +229,6 @@ def _joint_row(
         "residual_all_px": _quantiles(distance),
         "residual_used_px": _quantiles(distance[used]),
         "sigma_mm_median": sigma,
+        "quality": _verdict_shares(words),
         "status": status_shares(status),
     }

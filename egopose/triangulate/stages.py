@@ -25,6 +25,8 @@ _LEAST_CAP_PX = 6.0
 _LEAST_HAND_CAP_PX = 16.0
 _SAMPLE = 20_000
 _PRIVATE_SAMPLES = 300
+_PRIVATE_ROUNDS = 3
+_SAME_FRAMES = 0.1
 
 
 def stages_for(config: TriangulateConfig) -> tuple[Stage, ...]:
@@ -79,18 +81,20 @@ def times_and_sides(take: Take, progress: Progress) -> Take:
     if config.time_offsets:
         rig = take.rig
         offsets = find_offsets(rig, sided, cap_px=cap, seed=config.seed)
-        if any(offsets.frames):
-            for _ in range(2):
-                try:
-                    moved = replace(take, observations=apply_offsets(sided, offsets))
-                    rig = refine_rig(
-                        rig, moved.observations, threshold_px=_cap(moved) / _CAP_FACTOR, rounds=1,
-                        samples=_PRIVATE_SAMPLES,
-                    ).rig  # fmt: skip
-                except EgoposeError:
-                    # too little to refine from: the given cameras are the best there is
-                    break
-                offsets = find_offsets(rig, sided, cap_px=cap, seed=config.seed)
+        # a calibration error hides an offset as easily as it imitates one: look again with cameras refined in private
+        for _ in range(_PRIVATE_ROUNDS):
+            try:
+                moved = replace(take, observations=apply_offsets(sided, offsets))
+                rig = refine_rig(
+                    rig, moved.observations, threshold_px=_cap(moved) / _CAP_FACTOR, rounds=1, samples=_PRIVATE_SAMPLES
+                ).rig
+            except EgoposeError:
+                # too little to refine from: the given cameras are the best there is
+                break
+            before = offsets
+            offsets = find_offsets(rig, sided, cap_px=_cap(replace(take, rig=rig)), seed=config.seed)
+            if np.abs(np.subtract(before.frames, offsets.frames)).max() < _SAME_FRAMES:
+                break
         progress(0.7, "time offsets")
     if offsets is not None and any(offsets.frames):
         sided = apply_offsets(given, offsets)
