@@ -150,17 +150,21 @@ def ridge(train: Sequence[MotionClip], strength: float = 100.0) -> Predict:
 
 
 def nearest(train: Sequence[MotionClip], k: int = 32) -> Predict:
-    """Mean canonical pose of the k training windows most like this one."""
-    from scipy.spatial import cKDTree
-
+    """Mean canonical pose of the k training windows most like this one, every feature scaled by its spread."""
     x = np.concatenate([window_features(c) for c in train])
     y = np.concatenate([to_canonical(c) for c in train])
     spread = x.std(axis=0) + 1e-3
-    # positions, axes and height weigh alike within their kind
-    tree = cKDTree(x / spread)
+    x = x / spread
+    square = (x * x).sum(axis=1)
 
     def predict(clip: MotionClip) -> Array:
-        _, found = tree.query(window_features(clip) / spread, k=k)
-        return from_canonical(clip, y[np.asarray(found).reshape(len(clip), -1)].mean(axis=1))
+        q = window_features(clip) / spread
+        out = np.empty((len(clip), *y.shape[1:]))
+        for start in range(0, len(clip), 256):
+            # the query's own square shifts all distances alike
+            far = square - 2 * q[start : start + 256] @ x.T
+            found = np.argpartition(far, k, axis=1)[:, :k]
+            out[start : start + 256] = y[found].mean(axis=1)
+        return from_canonical(clip, out)
 
     return predict
