@@ -9,6 +9,7 @@ rendered folder holds train/ and val/ as `egopose synth` writes them. Every call
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 from pathlib import Path
@@ -62,7 +63,8 @@ def main() -> None:
     options = parser.parse_args()
 
     from egopose.errors import EgoposeError
-    from egopose.train.ship import ship
+    from egopose.files import atomic_write
+    from egopose.train.ship import ship, training_log
     from egopose.train.stages import run_training
 
     stages = options.stages
@@ -90,6 +92,10 @@ def main() -> None:
                 motion=options.motion_data / "val.npz",
                 rendered=None if options.rendered is None else options.rendered / "val",
             )  # fmt: skip
+            with atomic_write(ROOT / "docs" / "training-log.md", "w") as stream:
+                stream.write(
+                    training_log(options.work, reached, f"{platform.machine()}, {os.cpu_count()} shared cores")
+                )
             print(text)
     except EgoposeError as error:
         raise SystemExit(f"train_default: {error}") from None

@@ -71,7 +71,7 @@ def predict(
     clip: tyro.conf.Positional[Path | None] = None,
     /,
     *,
-    out: Path,
+    out: Path | None = None,
     camera: str | None = None,
     trajectory: Path | None = None,
     weights: str = "nano",
@@ -79,6 +79,7 @@ def predict(
     mode: str = "offline",
     space: Literal["world", "head", "camera"] | None = None,
     missing_poses: Literal["error", "nearest", "absent"] = "error",
+    cost: bool = False,
     json: bool = False,
 ) -> None:
     """Predict the wearer's 3D joints from a clip, from the head's path, or from both.
@@ -93,8 +94,17 @@ def predict(
         mode: offline, causal, or the number of frames to look ahead.
         space: Frame of the result; by default world with a trajectory, else camera.
         missing_poses: What to do where the trajectory has a gap or ends early.
+        cost: Print what a streamed frame costs (parameters, operations, bytes, time, estimated energy) and stop.
         json: Print one JSON object.
     """
+    if cost:
+        from egopose.model.cost import measure
+        from egopose.model.weights import from_pretrained
+
+        found = measure(from_pretrained(weights).model())
+        return emit(found.to_dict(), found.table(), json)
+    if out is None:
+        raise EgoposeError("--out is missing; name the file for the result, for example --out pose.npz")
     from egopose.clip import Clip
     from egopose.io import save
     from egopose.predict import Predictor

@@ -110,6 +110,24 @@ def _half_is_equal(model: EgoPoseNet, clips: Sequence[MotionClip], scores: dict[
     return all(abs(halved[k] - scores[k]) <= HALF_TOLERANCE_CM for k in halved)
 
 
+def training_log(work: Path, stages: Sequence[str], machine: str) -> str:
+    """What each stage took and how its held-out score fell, as markdown."""
+    parts = ["# Training log", f"Written by `tools/train_default.py --ship` from the runs' own logs, on {machine}."]
+    for stage in stages:
+        record = stage_record(work / stage)
+        lines = [json.loads(line) for line in read_text(work / stage / "log.jsonl").splitlines()]
+        looks = [line for line in lines if line["kind"] == "held_out"]
+        parts.append(f"## Stage {stage}\n\n{record['steps']} steps, {record['seconds'] / 60:.0f} minutes of training.")
+        if looks:
+            names = [key for key in looks[-1] if key not in ("kind", "step", "seconds")]
+            rows = [["step", "minutes", *names], ["---"] * (len(names) + 2)]
+            for look in looks:
+                values = [f"{look[key]:.2f}" if key in look else "" for key in names]
+                rows.append([str(look["step"]), f"{look['seconds'] / 60:.0f}", *values])
+            parts.append("\n".join("| " + " | ".join(row) + " |" for row in rows))
+    return "\n\n".join(parts) + "\n"
+
+
 def model_card(name: str, notes: dict[str, Any], size: int, digest: str, half: bool) -> str:
     """The card beside the weights, from what is in them."""
     trained = notes["trained"]
