@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -127,3 +128,52 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
         for share in (0.5, 0.9)
         for name, some in (("in_view", seen), ("out_of_view", ~seen))
     }
+
+
+def rendered_table(weights: str, folder: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """Errors of some weights on rendered clips of held-out people by what goes in, all on the same frames.
+
+    Args:
+        weights: Name or file.
+        folder: Rendered clips.
+
+    Returns:
+        ``rows``: name of the inputs -> measure -> value. Everything is compared in camera axes, so that the row
+        without head poses can be told from the others. Rows with images are absent when these weights were not
+        trained on any.
+    """
+    from egopose import rigid
+    from egopose.model.weights import from_pretrained
+    from egopose.train.rendered_files import load_rendered
+
+    found = from_pretrained(weights)
+    predictor = Predictor(TorchEngine(found.model()), notes=found.notes)
+    clips = load_rendered(folder)
+    cases = {"(c) head poses": (False, True), "(d) images": (True, False), "(e) images and head poses": (True, True)}
+    if "images" not in predictor.trained:
+        cases = {"(c) head poses": (False, True)}
+    rows = {}
+    for name, (images, poses) in cases.items():
+        values: dict[str, list[Array]] = {}
+        for clip in clips:
+            trajectory = Trajectory(clip.times_s, clip.T_world_camera, max_gap_s=1e9) if poses else None
+            source = Clip(trajectory=trajectory)
+            if images:
+                source = Clip(list(clip.images), clip.camera, trajectory, times_s=clip.times_s)
+            said = predictor.predict(source, space="camera", floor_z=0.0).xyz.astype(np.float64)
+            true = rigid.transform_points(rigid.invert(clip.T_world_camera), clip.joints)
+            seen = clip.visible[:, INNER] == 1
+            shown = hands_shown(clip.visible)
+            mine, theirs = hands(said)[shown], hands(true)[shown]
+            new = {
+                "body-12 cm": 100 * mpjpe(said[:, INNER], true[:, INNER]),
+                "body-12 in view cm": 100 * mpjpe(said[:, INNER], true[:, INNER], seen),
+                "body-12 out of view cm": 100 * mpjpe(said[:, INNER], true[:, INNER], ~seen),
+                "hand, wrist-relative mm": 1000 * mpjpe(mine, theirs, root=WRIST),
+                "hand, Procrustes mm": 1000 * pa_mpjpe(mine, theirs),
+                "hand, camera mm": 1000 * mpjpe(mine, theirs),
+            }
+            for measure, numbers in new.items():
+                values.setdefault(measure, []).append(np.asarray(numbers, dtype=np.float64).ravel())
+        rows[name] = {measure: _mean(np.concatenate(parts)) for measure, parts in values.items()}
+    return {"rows": rows}
