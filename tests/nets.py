@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from egopose.camera import Camera
 from egopose.model.config import ModelConfig
-from egopose.model.network import EgoPoseNet
+from egopose.model.network import HEAT_CHANNELS, EgoPoseNet
 
 TINY = ModelConfig(name="tiny", image_px=64, hand_px=32, encoder_width=0.25, dim=32, heads=2, decoder_layers=1,
                    temporal_layers=2, ring=12, window_s=1.0, dropout=0.1)  # fmt: skip
@@ -36,6 +36,8 @@ def shake(model: EgoPoseNet, seed: int = 0) -> EgoPoseNet:
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn(p.shape, generator=g) / max(1.0, p[0].numel() ** 0.5 if p.ndim else 1.0))
+        # a fresh hand finder sees no hands; here it should see some
+        model.heat.bias[::HEAT_CHANNELS] += 5.0
         for name, b in model.named_buffers():
             if name.endswith("running_var"):
                 b.copy_(0.5 + torch.rand(b.shape, generator=g))

@@ -141,6 +141,10 @@ class EgoPoseNet(nn.Module):
             self.hand_encoder = self.image_encoder
             self.stride, fine = config.vit_patch, config.vit_dim
         self.heat = nn.Conv2d(fine, SIDES * HEAT_CHANNELS, 1)
+        with torch.no_grad():
+            # almost every cell is empty: start there, or the finder's loss drowns all others at first
+            self.heat.bias.zero_()  # type: ignore[union-attr]
+            self.heat.bias[::HEAT_CHANNELS] = -4.6  # type: ignore[index]
         self.ray_in = nn.Sequential(nn.Linear(RAY_CHANNELS, dim), nn.GELU(), nn.Linear(dim, dim))
         self.kind = nn.Parameter(torch.randn(5, dim) * 0.02)
         self.queries = nn.Parameter(torch.randn(1 + SIDES, dim) * 0.02)

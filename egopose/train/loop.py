@@ -108,6 +108,10 @@ class Trainer:
 
             self.model.load_state_dict(load_weights(config.init, expect=config.model).state)
         self.model.to(self.device)
+        if config.model.encoder == "mobile":
+            # depthwise convolutions train nearly twice as fast this way on a CPU
+            for encoder in (self.model.image_encoder, self.model.hand_encoder):
+                encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         groups = parameter_groups(self.model, config)
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98))
         self.ema = Ema(self.model, config.ema)
