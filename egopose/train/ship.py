@@ -112,7 +112,12 @@ def _half_is_equal(model: EgoPoseNet, clips: Sequence[MotionClip], scores: dict[
 
 def training_log(work: Path, stages: Sequence[str], machine: str) -> str:
     """What each stage took and how its held-out score fell, as markdown."""
-    parts = ["# Training log", f"Written by `tools/train_default.py --ship` from the runs' own logs, on {machine}."]
+    parts = [
+        "# Training log",
+        f"Written by `tools/train_default.py --ship` from the runs' own logs, on {machine}. Scores are of held-out "
+        "subjects, body-12 in cm without alignment unless the name says otherwise: `full` or no prefix is offline, "
+        "`k0` or `causal` causal; `A` are exact clips, `B-daz` those on a common figure.",
+    ]
     for stage in stages:
         record = stage_record(work / stage)
         lines = [json.loads(line) for line in read_text(work / stage / "log.jsonl").splitlines()]
