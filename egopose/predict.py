@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from egopose.camera import Camera
 from egopose.clip import Clip
 from egopose.clip_steps import Missing, Steps, read_steps
-from egopose.errors import EgoposeError
+from egopose.errors import EgoposeError, EgoposeWarning
 from egopose.model.clock import FULL, horizon, split_lookahead
 from egopose.model.imu import imu_features
 from egopose.model.numeric import Said, concatenate
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 Mode = Literal["offline", "causal"] | int
 """``"offline"`` sees the whole clip, ``"causal"`` what came before, a number that many steps ahead."""
+
+
+_NOTHING_READ = (
+    "these weights do not read images and there are no head poses: the result is an average pose that says nothing "
+    "about this clip; give a trajectory, or weights trained for images"
+)
 
 
 class Predictor:
@@ -122,6 +129,10 @@ class Predictor:
         Raises:
             EgoposeError: The clip's parts do not fit each other or cannot be read; nothing is returned then.
         """
+        if not isinstance(clip, Clip):
+            raise EgoposeError(f"predict: got a {type(clip).__name__}; expected egopose.Clip(frames=, trajectory=)")
+        if clip.trajectory is None and clip.imu is None and "images" not in self.trained:
+            warnings.warn(_NOTHING_READ, EgoposeWarning, stacklevel=2)
         lookahead = _lookahead(mode)
         steps = read_steps(clip, missing_poses, use_images="images" in self.trained)
         floor = _floor(floor_z, steps.poses)
@@ -209,6 +220,8 @@ class Predictor:
             EgoposeError: A frame does not fit the camera, times do not increase, or a pose is not finite.
         """
         use = frames is not None and "images" in self.trained
+        if frames is not None and trajectory is None and not use:
+            warnings.warn(_NOTHING_READ, EgoposeWarning, stacklevel=2)
         if use and camera is None:
             raise EgoposeError("stream: images need their camera; give camera=, for example Camera.pinhole(...)")
         reader = FrameReader(camera, self.engine.config) if use and camera is not None else None

@@ -57,10 +57,11 @@ def load_trajectory(path: Path) -> Trajectory:
         EgoposeError: Unreadable, or no trajectory.
     """
     from egopose.io import load
+    from egopose.io.registry import detect
 
     found = load(path)
-    if isinstance(found, Rig):
-        # a camera_pose file holds both; the head's path is asked for by name
+    if isinstance(found, Rig) and detect(path).name == "ego-exo4d-camera-pose":
+        # such a file holds both; the head's path is asked for by name
         found = load(path, part="trajectory")
     if not isinstance(found, Trajectory):
         raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected head poses over time")
@@ -126,9 +127,10 @@ def predict(
     save(pose, out)
     inputs = dict(pose.provenance)
     counts = {name: count for name, count in pose.status_counts().items() if count}
+    used = [name for name, there in inputs.get("inputs", {}).items() if there]
     text = (
         f"{pose.n_frames} frames x {pose.n_joints} joints, {pose.space} frame -> {out}\n"
         f"joints: {', '.join(f'{name} {count}' for name, count in counts.items())}\n"
-        f"inputs used: {', '.join(f'{k}={v}' for k, v in inputs.items() if isinstance(v, bool | str | int | float))}"
+        f"weights {weights}, inputs used: {', '.join(used) or 'none'}"
     )
     emit({"out": str(out), "frames": pose.n_frames, "status": counts, "provenance": inputs}, text, json)

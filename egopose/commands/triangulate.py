@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -25,13 +25,21 @@ def load_rig(path: Path) -> Rig:
     """A calibration of any known format.
 
     Raises:
-        EgoposeError: Unreadable, or not a calibration.
+        EgoposeError: Unreadable, not a calibration, or not in metres.
     """
     from egopose.io import load
 
-    found = load(path)
+    with warnings.catch_warnings(record=True) as caught:
+        # a wrong unit is refused below, and one line is enough for it
+        warnings.simplefilter("always", EgoposeWarning)
+        found = load(path)
     if not isinstance(found, Rig):
         raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected calibrated cameras")
+    unit = found.check_units()
+    if unit is not None:
+        raise EgoposeError(f"{path}: {unit} ('egopose convert {path} OUT.toml --option unit=mm' writes it in metres)")
+    for item in caught:
+        warnings.warn(item.message, stacklevel=2)
     return found
 
 
@@ -146,8 +154,8 @@ def _number(value: float | None) -> str:
 
 
 def triangulate(
-    rig: tyro.conf.Positional[Path],
-    keypoints: tyro.conf.Positional[Path],
+    rig: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RIG")],
+    keypoints: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="KEYPOINTS")],
     /,
     *,
     out: Path,

@@ -29,6 +29,9 @@ def load_pose(path: Path, take: str | None = None) -> PoseSequence:
     if isinstance(found, Mapping):
         if take is None and len(found) == 1:
             take = next(iter(found))
+        if take is not None and take not in found:
+            named = [uid for uid, pose in found.items() if pose.provenance.get("take_name") == take]
+            take = named[0] if len(named) == 1 else take
         if take is None or take not in found:
             some = ", ".join(list(found)[:5]) + (" ..." if len(found) > 5 else "")
             what = "several takes" if take is None else f"no take {take!r}"

@@ -195,6 +195,8 @@ def load(path: str | os.PathLike[str], *, format: str | None = None, **options: 
     Raises:
         EgoposeError: One line that says what is wrong with the file and what was expected.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise EgoposeError(f"load: the path is a {type(path).__name__}; expected the name of a file or folder")
     path = Path(path)
     if format is None:
         entry = detect(path)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
 from egopose.io.fields import float32
+from egopose.io.registry import note
 from egopose.observations import Observations2D
 from egopose.pose import JointStatus, PoseSequence
 from egopose.skeleton import (
@@ -63,6 +64,14 @@ def skeleton_for(joints: Sequence[str], wanted: str | Skeleton | None = None) ->
     for known in _LARGER:
         if names <= set(known.joints):
             return known.subset(list(joints))
+    for known in _LARGER:
+        strange = names - set(known.joints)
+        if 10 * len(strange) < len(names):
+            note(
+                f"joint names {', '.join(sorted(strange)[:3])} are not of {known.name}, the other "
+                f"{len(names) - len(strange)} are; all become loose points without bones or sides, check the names"
+            )
+            break
     return point_skeleton(joints)
 
 

@@ -156,7 +156,7 @@ def triangulate_points(
         chosen = estimate_threshold(
             rig, uv, weight, min_angle_deg=min_angle_deg, max_pairs=max_pairs, factor=threshold_factor, seed=seed
         )
-    elif np.isfinite(threshold) and threshold > 0:
+    elif isinstance(threshold, int | float | np.number) and np.isfinite(threshold) and threshold > 0:
         chosen = Threshold(float(threshold), float(threshold) / (FACTOR * np.sqrt(2.0)), "given")
     else:
         raise EgoposeError(f"threshold is {threshold}; expected a positive number of pixels or 'auto'")
@@ -177,6 +177,8 @@ def triangulate_points(
 
 
 def _check_pixels(uv_px: ArrayLike, n_cameras: int) -> NDArray[np.float64]:
+    if np.ma.isMaskedArray(uv_px):
+        uv_px = np.ma.filled(uv_px.astype(np.float64), np.nan)
     uv = np.asarray(uv_px)
     if uv.dtype.kind not in "fiu" or uv.ndim != 3 or uv.shape[2] != 2:
         raise EgoposeError(

@@ -28,6 +28,7 @@ from egopose.triangulate.threshold import FACTOR
 Progress = Callable[[float, str], None]
 
 ASSUMED_FPS = 30.0
+MOST_OUTSIDE = 0.2
 
 
 class TriangulateConfig(Config, frozen=True, kw_only=True):
@@ -121,6 +122,15 @@ def prepare_take(rig: Rig, observations: Observations2D, config: TriangulateConf
         EgoposeError: Fewer than two views have a camera, raw pixels meet undistorted cameras or the reverse, or the
             rig cannot be in metres.
     """
+    for value, kind, what in ((rig, Rig, "rig"), (observations, Observations2D, "observations")):
+        if not isinstance(value, kind):
+            raise EgoposeError(f"{what} is a {type(value).__name__}; expected egopose.{kind.__name__}")
+    if config is not None and not isinstance(config, TriangulateConfig):
+        raise EgoposeError(f"config is a {type(config).__name__}; expected egopose.triangulate.TriangulateConfig")
+    if len(rig) < 2:
+        raise EgoposeError(
+            f"the rig has {len(rig)} camera(s) ({', '.join(rig.names)}); triangulation needs at least two"
+        )
     config = config or TriangulateConfig()
     notes = []
     absent = [view for view in observations.views if view not in rig]
@@ -152,8 +162,20 @@ def prepare_take(rig: Rig, observations: Observations2D, config: TriangulateConf
                 f"camera {camera.name!r} belongs to undistorted images but the 2D joints to raw ones; give the raw "
                 "calibration, or mark the observations as undistorted"
             )
-    for camera, size in zip(rig.cameras, observations.sizes):
-        if size is not None and tuple(size) != tuple(camera.size):
+    for camera, size, uv in zip(rig.cameras, observations.sizes, observations.uv_px):
+        if size is None:
+            seen = uv[np.isfinite(uv).all(axis=-1)]
+            outside = ((seen < -0.5) | (seen > np.array(camera.size) - 0.5)).any(axis=-1)
+            # a detector may place a few joints beyond the border, not this many
+            if outside.size and outside.mean() > MOST_OUTSIDE:
+                note = (
+                    f"camera {camera.name!r} is calibrated for {camera.size[0]}x{camera.size[1]} but "
+                    f"{100 * outside.mean():.0f} % of its 2D joints lie outside, up to ({seen[:, 0].max():.0f}, "
+                    f"{seen[:, 1].max():.0f}); check the size and the unit of the pixels"
+                )
+                warnings.warn(note, EgoposeWarning, stacklevel=3)
+                notes.append(note)
+        elif tuple(size) != tuple(camera.size):
             note = (
                 f"camera {camera.name!r} is calibrated for {camera.size[0]}x{camera.size[1]} but its images are "
                 f"{size[0]}x{size[1]}; the pixels are used as they are, scale the camera if the images were resized"

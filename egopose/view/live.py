@@ -36,7 +36,10 @@ class LiveScene:
 
         Raises:
             MissingExtra: viser is not installed.
+            EgoposeError: No such port.
         """
+        if not 1 <= port <= 65535:
+            raise EgoposeError(f"view: port {port} does not exist; expected 1 to 65535")
         viser: Any = require("viser", "view")
         self.server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
         # the share button would open a tunnel to the outside
