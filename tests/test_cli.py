@@ -87,7 +87,7 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     time.sleep(2.5)
     process.terminate()
     assert process.wait(timeout=60) in (143, -15)
-    assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
+    assert [p.name for p in tmp_path.rglob("*") if ".tmp" in p.name] == []
 
 
 def test_the_demo_runs_and_its_numbers_are_those_of_the_files(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ _CAPS = (8.0, 3.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 _LEAST_GAIN = 0.003
 _MOST_COUPLED = 9
 _PARTS = 5
+_LEAST_FRAMES = 12
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,19 @@ def find_offsets(
     before = cost(np.zeros(V))
     reliable = np.zeros(V, dtype=bool)
     reliable[reference] = True
-    if V >= 3 and T > 2 and len(pick):
+    if V >= 3 and T >= _LEAST_FRAMES and len(pick):
         reach = min(max_frames, max(T // 4, 1))
         free = np.array([v for v in range(V) if v != reference])
         for width in _CAPS:
             old = shifts.copy()
-            for v in free:
+            # the reference moves too and all are set back by it: if it is the odd one, nothing else can tell
+            for v in (*free, reference):
                 # whole frames only: reading between two frames averages their noise, which lowers the cost by itself
                 part = shifts[v] - np.round(shifts[v])
                 candidates = np.arange(-reach, reach + 1.0) + part
                 values = np.array([moved(v, width, c) for c in candidates])
                 shifts[v] = candidates[int(values.argmin())]
+            shifts -= shifts[reference]
             shifts[free] += _between(functools.partial(cost, width=width), shifts, free)
             if width == 1.0 and np.abs(shifts - old).max() < 0.02:
                 break
@@ -147,7 +150,7 @@ def _is_valley(parts: Sequence[Callable[[Array], float]], shifts: Array, v: int,
         if not np.isfinite(values).any():
             return False
         lowest.append(float(candidates[np.nanargmin(values)]))
-    inside = all(abs(c) < reach - 0.5 for c in lowest) or reach < 3
+    inside = all(abs(c) < reach - 0.5 for c in lowest)
     return inside and max(lowest) - min(lowest) <= 2 and abs(float(np.median(lowest)) - shifts[v]) <= 1.5
 
 
