@@ -53,6 +53,10 @@ class TorchEngine:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.config = model.config
+        if model.config.encoder == "mobile":
+            # about a quarter less time per image on a CPU, the same numbers
+            for encoder in (self.model.image_encoder, self.model.hand_encoder):
+                encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sigma_factor: Array = model.sigma_factor.detach().cpu().numpy()  # type: ignore[operator]
 
     def _in(self, value: NDArray | None) -> Tensor | None:  # type: ignore[type-arg]
