@@ -153,7 +153,9 @@ base.entry_points = lambda group: [EntryPoint("bright-spot", "tests.fake_detecto
 from egopose.detect.run import detect_videos, list_videos
 from egopose import save
 folder = Path(sys.argv[1])
-found = detect_videos(list_videos(folder / "videos"), "bright-spot", {"slow_s": 0.004}, cache=folder / "cache", workers=0)
+found = detect_videos(
+    list_videos(folder / "videos"), "bright-spot", {"slow_s": 0.004}, cache=folder / "cache", workers=0
+)
 save(found, folder / "out.npz")
 """
 
