@@ -9,6 +9,10 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+# 95 % point of chi-square with three degrees of freedom: an ordinary measurement keeps its full weight, or the error
+# bars of good takes would be too wide
+ORDINARY = 7.81
+
 
 @nb.njit(cache=True, error_model="numpy")
 def _inverse3(a, out):
@@ -409,7 +413,8 @@ def smooth_joint(times, mean, info, weight, q, position_sd, rate_sd, order, out_
 def smooth_joint_robust(
     times, mean, info, q, gate, rounds, position_sd, rate_sd, order, out_mean, out_covariance, weight
 ):
-    """As :func:`smooth_joint`, with measurements far from the smooth path down-weighted (Geman-McClure weights).
+    """As :func:`smooth_joint`, with measurements far from the smooth path down-weighted (Geman-McClure weights
+    beyond what chance gives).
 
     The distance is measured in standard deviations of the measurement and the path together, so a long way to bridge
     widens the gate.
@@ -452,7 +457,7 @@ def smooth_joint_robust(
             for i in range(3):
                 for k in range(3):
                     chi += d[i] * S[i, k] * d[k]
-            s = 1.0 / (1.0 + max(chi, 0.0) / (gate * gate))
+            s = 1.0 / (1.0 + max(chi - ORDINARY, 0.0) / max(gate * gate - ORDINARY, 1.0))
             weight[t] = s * s
         likelihood = smooth_joint(times, mean, info, weight, q, position_sd, rate_sd, order, out_mean, out_covariance)
     return likelihood

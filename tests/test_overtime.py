@@ -41,13 +41,13 @@ def test_error_bars_hold_and_smoothing_helps(rough: Scene) -> None:
     assert np.isfinite(take.pose.xyz).all(-1).mean() > 0.99
     # without systematic errors the bars are on the safe side
     half, ninety = coverage(take.pose, rough.truth.xyz)
-    assert 0.45 <= half <= 0.75
-    assert 0.85 <= ninety <= 0.99
+    assert 0.45 <= half <= 0.62
+    assert 0.85 <= ninety <= 0.96
 
 
-def test_error_bars_hold_when_everything_is_wrong_at_once() -> None:
+def test_error_bars_hold_with_turned_cameras_wrong_joints_and_exchanged_sides() -> None:
     scene = walking_scene(
-        4, n_frames=300, fps=60.0, hands=True, outlier_share=0.2, missing_share=0.1, offset_frames=(0, 2, -2, 0),
+        4, n_frames=300, fps=60.0, hands=True, outlier_share=0.2, missing_share=0.1,
         extrinsic_error_deg=0.5, swapped=(2, 100, 200), seed=40,
     )  # fmt: skip
     take = triangulate_take(scene.rig, scene.observations, TriangulateConfig(refine_cameras=True))
@@ -60,6 +60,7 @@ def test_error_bars_hold_when_everything_is_wrong_at_once() -> None:
     moved = (xyz - xyz[known].mean(0)) @ R.T + truth[known].mean(0)
     covariance = (R @ take.pose.covariance.astype(np.float64) @ R.T).astype(np.float32)
     assert np.linalg.norm(moved - truth, axis=-1)[known].mean() < 4e-3
+    # walking in a circle, a late camera looks like a turned one: time is left out of this scene
     half, ninety = coverage(take.pose.replace(xyz=moved.astype(np.float32), covariance=covariance), truth)
     assert 0.35 <= half <= 0.65
     assert 0.75 <= ninety <= 0.97
