@@ -145,3 +145,10 @@ def test_view_take_by_name(capture, tmp_path: Path):
     assert load_pose(tmp_path / "takes.json", "dance_2").provenance["take_uid"] == "u2"
     with pytest.raises(EgoposeError, match="no take 'swim_3'; choose one with --take: u1, u2"):
         load_pose(tmp_path / "takes.json", "swim_3")
+
+
+def test_weights_lists_what_the_package_ships(capsys):
+    import json
+
+    assert main(["weights", "--json"]) == 0
+    assert "nano" in json.loads(capsys.readouterr().out)["shipped"]

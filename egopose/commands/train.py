@@ -44,7 +44,7 @@ def train(
     Args:
         config: YAML file, or the name of a preset.
         out: Folder of checkpoints and log, over the one in the file.
-        resume: Continue from the checkpoint in that folder.
+        resume: Continue from the checkpoint in that folder; without it the training starts over.
         until: Stop after this step.
         max_seconds: Stop after this much time, with a checkpoint.
         device: "cpu", "cuda" or "auto", over the one in the file.

