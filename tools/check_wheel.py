@@ -61,6 +61,8 @@ def main() -> int:
         # the tests alone, away from the sources: whatever they import is the installed wheel
         shutil.rmtree(work / "suite", ignore_errors=True)
         shutil.copytree(ROOT / "tests", work / "suite" / "tests")
+        # the pages are tested as well: their examples run and their option names exist
+        shutil.copytree(ROOT / "docs", work / "suite" / "docs")
         for extra in ("pyproject.toml", "constraints.txt"):
             shutil.copy(ROOT / extra, work / "suite")
         shared = os.environ.get("EGOPOSE_SHARED_DATA", str(ROOT.parent / "shared" / "data"))
