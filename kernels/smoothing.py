@@ -16,7 +16,7 @@ ORDINARY = 7.81
 
 @nb.njit(cache=True, error_model="numpy")
 def _inverse3(a, out):
-    """Inverse of a symmetric 3x3 matrix; returns its determinant."""
+    """Inverse of a 3x3 matrix, symmetric or not; returns its determinant."""
     c00 = a[1, 1] * a[2, 2] - a[1, 2] * a[2, 1]
     c01 = a[1, 2] * a[2, 0] - a[1, 0] * a[2, 2]
     c02 = a[1, 0] * a[2, 1] - a[1, 1] * a[2, 0]
@@ -225,22 +225,7 @@ def _gain(P, info, S_inverse, work, work2):
             for m in range(3):
                 s += P[i, m] * info[m, k]
             work[i, k] = s
-    # a general 3x3 inverse: the product of two symmetric matrices is not symmetric
-    a = work
-    c00 = a[1, 1] * a[2, 2] - a[1, 2] * a[2, 1]
-    c01 = a[1, 2] * a[2, 0] - a[1, 0] * a[2, 2]
-    c02 = a[1, 0] * a[2, 1] - a[1, 1] * a[2, 0]
-    det = a[0, 0] * c00 + a[0, 1] * c01 + a[0, 2] * c02
-    s = 1.0 / det
-    work2[0, 0] = c00 * s
-    work2[1, 0] = c01 * s
-    work2[2, 0] = c02 * s
-    work2[0, 1] = (a[0, 2] * a[2, 1] - a[0, 1] * a[2, 2]) * s
-    work2[1, 1] = (a[0, 0] * a[2, 2] - a[0, 2] * a[2, 0]) * s
-    work2[2, 1] = (a[0, 1] * a[2, 0] - a[0, 0] * a[2, 1]) * s
-    work2[0, 2] = (a[0, 1] * a[1, 2] - a[0, 2] * a[1, 1]) * s
-    work2[1, 2] = (a[0, 2] * a[1, 0] - a[0, 0] * a[1, 2]) * s
-    work2[2, 2] = (a[0, 0] * a[1, 1] - a[0, 1] * a[1, 0]) * s
+    det = _inverse3(work, work2)
     for i in range(3):
         for k in range(3):
             v = 0.0
