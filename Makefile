@@ -6,13 +6,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 OUT ?= demo-out
 
-.PHONY: help setup demo test lint types bench docs wheel clean
+.PHONY: help setup demo test lint types bench docs wheel licences release-check matrix clean
 
 help:
 	@echo "make demo   set up, then predict, triangulate and evaluate on embedded captures and write the pages"
 	@echo "make test   set up, then run the tests"
 	@echo "make lint   style, types, import rules      make bench  benchmarks against named peers"
-	@echo "make docs   regenerate the tables           make wheel  build, install and test the wheel"
+	@echo "make docs   tables, pictures and the site   make wheel  build, install and test the wheel"
+	@echo "make release-check   licences, vulnerabilities and bill of materials of the dependency tree"
+	@echo "make matrix          install with the oldest and newest dependencies on every Python found here"
 
 setup: $(VENV)/.installed
 
@@ -43,9 +45,25 @@ bench: setup
 docs: setup
 	$(BIN)/python tools/bench.py --tables-only
 	$(BIN)/python tools/screenshots.py
+	$(BIN)/python -m sphinx -q -E -W --keep-going docs site
+	@echo "site/index.html: open it in a browser"
 
 wheel: setup
 	$(BIN)/python tools/check_wheel.py
+
+licences: setup
+	$(BIN)/python tools/release_check.py --licences-only
+
+# the two programs live apart, so that they are not part of what they check
+$(VENV)/release/bin/pip-audit: | setup
+	$(PYTHON) -m venv $(VENV)/release
+	$(VENV)/release/bin/python -m pip install -q 'pip-audit>=2.10' 'cyclonedx-bom>=7.5'
+
+release-check: $(VENV)/release/bin/pip-audit
+	$(BIN)/python tools/release_check.py --tools $(VENV)/release/bin
+
+matrix:
+	$(PYTHON) tools/install_matrix.py
 
 clean:
 	rm -rf build dist *.egg-info $(OUT) .pytest_cache .mypy_cache .ruff_cache

@@ -263,7 +263,8 @@ def triangulate_take(
         The take with its pose sequence, views used and errors.
 
     Raises:
-        EgoposeError: As :func:`prepare_take` and :func:`egopose.triangulate.triangulate_points`.
+        EgoposeError: As :func:`~egopose.triangulate.take.prepare_take` and
+            :func:`~egopose.triangulate.triangulate_points`.
     """
     take = prepare_take(rig, observations, config)
     tell = progress or _silent
