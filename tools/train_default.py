@@ -3,7 +3,8 @@
     python tools/train_default.py --motion-data FOLDER [--rendered FOLDER] --work runs/nano [--seconds 600]
 
 The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head poses and joints, split by subject); the
-rendered folder holds train/ and val/ as `egopose synth` writes them. Every call continues where the last one stopped.
+rendered folder holds train/ and val/ (clips) and hands_train/ and hands_val/ (hands) as `egopose synth` writes them.
+Every call continues where the last one stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ sys.path.insert(0, str(ROOT))
 STAGES: dict[str, dict[str, Any]] = {
     # what a stage changes in configs/<size>.yaml
     "motion": {},
+    "hands": {
+        "steps": 2400, "lr": 2.0e-3, "warmup": 100, "eval_every": 200, "save_every": 50,
+        "rendered_window": 8, "rendered_batch": 8,
+        "train_only": ["hand_encoder", "hand_head", "decoder", "decoder_norm", "memory_norm", "queries", "ray_in",
+                       "kind", "no_image", "no_hand"],
+        # what reads one frame's crops: nothing that needs time or the body learns here
+        "loss": {name: 0.0 for name in ("xyz", "hand", "ray", "velocity", "bone", "symmetry", "visible", "contact",
+                                        "foot", "gravity", "height", "heat")},
+    },
     "images": {"steps": 3000, "lr": 1.0e-3, "warmup": 100, "batch": 16, "eval_every": 250, "motion_every": 4},
     "all": {"steps": 2000, "lr": 3.0e-4, "warmup": 100, "batch": 16, "eval_every": 250, "motion_every": 3,
             "rendered_window": 16, "rendered_batch": 4},
@@ -39,7 +49,9 @@ def stage_config(stage: str, size: str, motion: Path, rendered: Path | None, wor
         "out": str(work / stage),
         **STAGES[stage],
     }
-    if rendered is not None and stage != "motion":
+    if rendered is not None and stage == "hands":
+        values.update(crops=[str(rendered / "hands_train")], held_out_crops=[str(rendered / "hands_val")])
+    elif rendered is not None and stage != "motion":
         values.update(rendered=[str(rendered / "train")], held_out_rendered=[str(rendered / "val")])
     if init is not None:
         values["init"] = str(init)
@@ -54,7 +66,7 @@ def main() -> None:
     parser.add_argument("--size", default="nano")
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
     parser.add_argument(
-        "--stages", nargs="*", choices=list(STAGES), help="by default motion, and images and all with --rendered"
+        "--stages", nargs="*", choices=list(STAGES), help="by default motion, and hands, images and all with --rendered"
     )
     parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
     parser.add_argument(

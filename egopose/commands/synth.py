@@ -45,7 +45,7 @@ def run_synth(
     settings = load_config(SynthConfig, config, **overrides)
     result = build(settings, out, shard=shard, shards=shards, progress=progress)
     sheet = Path(out) / "preview.png"
-    if shard == 0 and (result["rendered"] or not sheet.exists()):
+    if settings.content == "clips" and shard == 0 and (result["rendered"] or not sheet.exists()):
         contact_sheet(load_rendered(out, first=6), sheet)
     return {**result, "preview": str(sheet) if sheet.exists() else None}
 

@@ -17,12 +17,14 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     """One stage of training.
 
     Attributes:
-        stage: "motion" trains the temporal part on head poses alone; "images" the encoders on rendered frames;
-            "all" everything.
+        stage: "motion" trains the temporal part on head poses alone; "hands" what reads hand crops, on hands alone;
+            "images" the encoders on rendered frames; "all" everything.
         model: The network.
         loss: Loss weights.
         augment: Changes of motion clips.
         motion: npz files of head poses and joints.
+        crops: Folders of rendered hands.
+        held_out_crops: The same of held-out subjects.
         rendered: Folders of rendered clips.
         held_out_motion: npz files of held-out subjects, scored during training and never trained on.
         held_out_rendered: Folders of rendered clips of held-out subjects.
@@ -59,11 +61,13 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         tensorboard: Also write TensorBoard events.
     """
 
-    stage: Literal["motion", "images", "all"] = "motion"
+    stage: Literal["motion", "hands", "images", "all"] = "motion"
     model: ModelConfig = msgspec.field(default_factory=ModelConfig)
     loss: LossConfig = msgspec.field(default_factory=LossConfig)
     augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
     motion: tuple[str, ...] = ()
+    crops: tuple[str, ...] = ()
+    held_out_crops: tuple[str, ...] = ()
     rendered: tuple[str, ...] = ()
     held_out_motion: tuple[str, ...] = ()
     held_out_rendered: tuple[str, ...] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from egopose.camera import Camera
 from egopose.errors import EgoposeError
 from egopose.files import read_json
+from egopose.npz import map_npy, read_npz
 from egopose.skeleton import BODY17_HANDS
 from egopose.train.rendered import RenderedClip
 
@@ -42,11 +42,10 @@ def _clip(place: Path) -> RenderedClip:
         raise EgoposeError(f"{place / 'clip.json'}: lacks name, subject or camera; render the clip again")
     camera = Camera.from_dict(about["camera"], str(place / "clip.json"))
     try:
-        with open(place / "labels.npz", "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            data = {key: archive[key] for key in _ARRAYS}
-        images = np.load(place / "images.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise EgoposeError(f"{place}: cannot be read ({error}); render the clip again") from error
+        data = read_npz(place / "labels.npz", _ARRAYS, what="labels of a rendered clip")
+        images = map_npy(place / "images.npy")
+    except EgoposeError as error:
+        raise EgoposeError(f"{error}; render the clip again") from error
     count, joints = data["times_s"].size, BODY17_HANDS.n_joints
     width, height = camera.size
     shapes = {

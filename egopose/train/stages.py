@@ -17,6 +17,9 @@ from egopose.train.motion import MotionSource
 from egopose.train.prior import set_priors
 from egopose.train.windows import MotionClip, load_motion
 
+GENERATED = "generated"
+"""Subject of motion that nobody performed."""
+
 PRIOR_BATCHES = 20
 PRIOR_STEP = 10**6
 """Batches of steps beyond any run give the start values."""
@@ -42,6 +45,17 @@ def motion_clips(paths: tuple[str, ...]) -> list[MotionClip]:
     return [clip for path in paths for clip in load_motion(path)]
 
 
+def check_rendered_subjects(train: set[str], held_out: set[str]) -> None:
+    """Refuse held-out images whose motion is trained on.
+
+    Raises:
+        EgoposeError: A subject is on both sides.
+    """
+    both = train & held_out - {GENERATED}
+    if both:
+        raise EgoposeError(f"held-out rendered clips show {', '.join(sorted(both))}, who are trained on")
+
+
 def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
     """Data, source, network and evaluation of a stage.
 
@@ -61,6 +75,15 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
             return held_out_scores(model, held_out)
+    elif config.stage == "hands":
+        from egopose.train.crops import CropSource, crop_scores, load_crops
+
+        crops, held_crops = load_crops(config.crops), load_crops(config.held_out_crops)
+        check_rendered_subjects(crops.subjects, held_crops.subjects)
+        source = CropSource(crops, config, rank=rank)
+
+        def evaluate(model: EgoPoseNet) -> dict[str, float]:
+            return crop_scores(model, held_crops)
     else:
         from egopose.train.rendered import MixedSource, RenderedSource
         from egopose.train.rendered_files import load_rendered
@@ -68,9 +91,7 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
 
         clips = [clip for folder in config.rendered for clip in load_rendered(folder)]
         held = [clip for folder in config.held_out_rendered for clip in load_rendered(folder)]
-        both = {c.subject for c in clips} & {c.subject for c in held}
-        if both:
-            raise EgoposeError(f"held-out rendered clips show {', '.join(sorted(both))}, who are trained on")
+        check_rendered_subjects({c.subject for c in clips}, {c.subject for c in held})
         source = MixedSource(RenderedSource(clips, config, rank=rank), motion_source, config.motion_every)
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
@@ -80,7 +101,8 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
                 scores.update({f"motion_{k}": v for k, v in body.items()})
             return scores
 
-    has_held_out = bool(held_out) if config.stage == "motion" else bool(config.held_out_rendered)
+    scored = {"motion": config.held_out_motion, "hands": config.held_out_crops}
+    has_held_out = bool(scored.get(config.stage, config.held_out_rendered))
     trainer = Trainer(config, source, evaluate=evaluate if has_held_out else None)
     if motion_source is not None and not config.init:
         set_priors(trainer.model, (motion_source.batch(PRIOR_STEP + i) for i in range(PRIOR_BATCHES)))

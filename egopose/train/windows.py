@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
+from egopose.npz import read_npz
 from egopose.skeleton import BODY17, BODY17_HANDS
 
 Array = NDArray[np.float64]
@@ -66,16 +66,7 @@ def load_motion(path: str | os.PathLike[str]) -> list[MotionClip]:
         EgoposeError: The file cannot be read, an array is absent, a body joint is absent or clips are inconsistent.
     """
     path = Path(path)
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            missing = [key for key in _ARRAYS if key not in archive]
-            if missing:
-                raise EgoposeError(f"{path}: has no array {missing[0]!r}; expected {', '.join(_ARRAYS)}")
-            data = {key: archive[key] for key in _ARRAYS}
-    except EgoposeError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EgoposeError(f"{path}: cannot be read as npz ({error}); check the path and the file") from error
+    data = read_npz(path, _ARRAYS)
     names = [str(name) for name in data["joint_names"]]
     lost = [joint for joint in BODY17.joints if joint not in names]
     if lost:

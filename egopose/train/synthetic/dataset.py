@@ -7,6 +7,10 @@ Layout::
     folder/clip_000123/images.npy             (T, H, W, 3) uint8, can be mapped into memory
     folder/clip_000123/labels.npz             times_s, T_world_camera, joints_world, visible, in_view, shape
     folder/clip_000123/depth.npy, parts.npy   when asked for
+
+and of hands alone (content: hands)::
+
+    folder/crops_000123.npz                   what handcrops.render_hand_crops returns
 """
 
 from __future__ import annotations
@@ -16,13 +20,14 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from egopose.config import Config, config_dict, config_hash
 from egopose.errors import EgoposeError
-from egopose.files import read_json, write_json
+from egopose.files import atomic_path, read_json, write_json
+from egopose.train.synthetic.handcrops import render_hand_crops
 from egopose.train.synthetic.lenses import KINDS
 from egopose.train.synthetic.motion import SourceMotion
 from egopose.train.synthetic.render import render_clip
@@ -36,6 +41,7 @@ class SynthConfig(Config, frozen=True, kw_only=True):
     """Settings of ``egopose synth``.
 
     Attributes:
+        content: "clips" as the head camera sees them, or "hands": small images aimed at the hands.
         motion: npz files of captured motion; without any, all motion is generated.
         clips: Number of clips.
         frames: Frames of a clip.
@@ -43,6 +49,7 @@ class SynthConfig(Config, frozen=True, kw_only=True):
         seed: Everything random follows from it.
         lens: "pinhole", "kannala_brandt", "fisheye624", or "any".
         hands_up: Share of the clips with hands before the camera.
+        steep_share: Share of the clips whose camera looks 20 to 45 degrees down.
         generated_share: Share of the clips with generated motion when there is captured motion.
         samples: Images averaged per frame.
         max_stride: Largest step through the recording, frames: 3 gives 10 to 30 per second from 30.
@@ -51,6 +58,7 @@ class SynthConfig(Config, frozen=True, kw_only=True):
         parts: Also write part masks.
     """
 
+    content: Literal["clips", "hands"] = "clips"
     motion: tuple[str, ...] = ()
     clips: int = 100
     frames: int = 32
@@ -58,6 +66,7 @@ class SynthConfig(Config, frozen=True, kw_only=True):
     seed: int = 0
     lens: str = "any"
     hands_up: float = 0.7
+    steep_share: float = 0.0
     generated_share: float = 0.05
     samples: int = 3
     max_stride: int = 3
@@ -73,8 +82,8 @@ class SynthConfig(Config, frozen=True, kw_only=True):
             )
         if self.lens != "any" and self.lens not in KINDS:
             raise EgoposeError(f"synth: lens is {self.lens!r}; expected any, {', '.join(KINDS)}")
-        if not (0 <= self.hands_up <= 1 and 0 <= self.generated_share <= 1):
-            raise EgoposeError("synth: hands_up and generated_share are shares; expected numbers from 0 to 1")
+        if not all(0 <= share <= 1 for share in (self.hands_up, self.steep_share, self.generated_share)):
+            raise EgoposeError("synth: hands_up, steep_share and generated_share are shares; expected 0 to 1")
 
 
 def content_hash(config: SynthConfig) -> str:
@@ -82,6 +91,10 @@ def content_hash(config: SynthConfig) -> str:
     values = config_dict(config)
     values["clips"] = 0
     values["motion"] = [Path(path).name for path in config.motion]
+    # folders made before these settings existed stay valid
+    for name, before in (("content", "clips"), ("steep_share", 0.0)):
+        if values[name] == before:
+            del values[name]
     return config_hash(values)
 
 
@@ -113,13 +126,18 @@ class Drawer:
         return clip.cut(start, config.frames, stride)
 
     def clip(self, index: int) -> dict[str, Any]:
-        """Images and labels of a clip, see :func:`render_clip`."""
+        """Images and labels of a clip, see :func:`render_clip`; or of its hands, see :func:`render_hand_crops`."""
         config = self.config
+        if config.content == "hands":
+            return render_hand_crops(
+                self.motion(index), (config.seed, index, 3), side=config.side, samples=config.samples,
+                hands_up=config.hands_up, steep_share=config.steep_share,
+            )  # fmt: skip
         keep = tuple(name for name in ("depth", "parts") if getattr(config, name))
         lens: Any = None if config.lens == "any" else config.lens
         return render_clip(
             self.motion(index), (config.seed, index, 2), side=config.side, lens=lens, samples=config.samples,
-            hands_up=config.hands_up, keep=keep,
+            hands_up=config.hands_up, steep_share=config.steep_share, keep=keep,
         )  # fmt: skip
 
 
@@ -134,9 +152,18 @@ def draw_weights(recordings: Sequence[Recording], subject_weight: dict[str, floa
     return weight / weight.sum()
 
 
-def write_clip(folder: Path, index: int, clip: dict[str, Any], key: str) -> None:
-    """Write one clip; its folder appears complete or not at all."""
-    target = folder / f"clip_{index:06d}"
+def place(folder: Path, index: int, config: SynthConfig) -> Path:
+    """Where a clip goes."""
+    return folder / (f"clip_{index:06d}" if config.content == "clips" else f"crops_{index:06d}.npz")
+
+
+def write_clip(target: Path, index: int, clip: dict[str, Any], key: str) -> None:
+    """Write one clip; its folder, or its file, appears complete or not at all."""
+    if target.suffix == ".npz":
+        with atomic_path(target) as path:
+            np.savez(path, **clip)
+        return
+    folder = target.parent
     part = folder / f".{target.name}.{os.getpid()}.part"
     try:
         part.mkdir(parents=True)
@@ -207,16 +234,17 @@ def build(
     drawer = Drawer(config)
     key = prepare(folder, config)
     mine = range(shard, config.clips, shards)
-    rendered, start = 0, time.perf_counter()
+    rendered, frames, start = 0, 0, time.perf_counter()
     for done, index in enumerate(mine):
         if progress is not None:
             progress(done / len(mine), f"clip {index}")
-        if (folder / f"clip_{index:06d}").exists():
+        target = place(folder, index, config)
+        if target.exists():
             continue
-        write_clip(folder, index, drawer.clip(index), key)
-        rendered += 1
+        clip = drawer.clip(index)
+        write_clip(target, index, clip, key)
+        rendered, frames = rendered + 1, frames + len(clip["images"])
     seconds = time.perf_counter() - start
-    frames = rendered * config.frames
     return {
         "folder": str(folder), "clips": len(mine), "rendered": rendered, "frames": frames, "seconds": seconds,
         "frames_per_s": frames / seconds if rendered else 0.0,

@@ -271,7 +271,8 @@ class Darkroom:
 
 def render_clip(
     source: SourceMotion, seed: int | tuple[int, ...], *, side: int = 288, lens: Kind | None = None, samples: int = 3,
-    hands_up: float = 0.7, keep: tuple[str, ...] = (), model: BodyModel | None = None,
+    hands_up: float = 0.7, steep_share: float = 0.0, keep: tuple[str, ...] = (), model: BodyModel | None = None,
+    camera: Camera | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A clip with its labels; the same source and seed give the same bytes.
 
@@ -282,9 +283,12 @@ def render_clip(
         lens: Camera model; None draws one.
         samples: Images averaged per frame, for smooth edges and motion blur.
         hands_up: Share of the clips with hands before the camera.
+        steep_share: Share of the clips whose camera looks steeply down.
         keep: Also return ``"depth"`` (T, H, W) float32 metres along the ray, 0 where empty, and / or ``"parts"``
             (T, H, W) uint8, see ``PARTS``.
         model: Body asset; None is the package's.
+        camera: A square camera in place of a drawn one; with it the rest of the clip depends on the seed alone, so
+            that the same motion can be seen through several lenses.
 
     Returns:
         ``images`` (T, H, W, 3) uint8, ``times_s`` (T,), ``T_world_camera`` (T, 4, 4), ``joints_world`` (T, 59, 3),
@@ -295,8 +299,10 @@ def render_clip(
     model = load_body() if model is None else model
     shape = np.clip(rng.standard_normal(model.n_shapes), -2.2, 2.2)
     body = model.shaped(shape)
-    camera = random_camera(rng, side, lens)
-    motion = animate(body, source, rng, hands_up=hands_up)
+    if camera is None:
+        camera = random_camera(rng, side, lens)
+    side = camera.size[0]
+    motion = animate(body, source, rng, hands_up=hands_up, steep_share=steep_share)
     scene = Scene(body, motion, camera, rng)
     n, joints_count = motion.times_s.size, BODY17_HANDS.n_joints
     out: dict[str, Any] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
+from egopose.npz import read_npz
 from egopose.skeleton import BODY17_HANDS
 from egopose.train.synthetic.motion import HEAD_TO_CAMERA, SOURCE_JOINTS, SourceMotion, frame
 
@@ -53,16 +53,7 @@ def load_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Recording]:
     """
     out = []
     for path in map(Path, paths):
-        try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                lost = [key for key in _KEYS if key not in archive]
-                if lost:
-                    raise EgoposeError(f"{path}: has no array {lost[0]!r}; expected {', '.join(_KEYS)}")
-                data = {key: archive[key] for key in _KEYS}
-        except EgoposeError:
-            raise
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise EgoposeError(f"{path}: cannot be read as npz ({error}); check the path and the file") from error
+        data = read_npz(path, _KEYS)
         names = [str(name) for name in data["joint_names"]]
         lost = [name for name in SOURCE_JOINTS if name not in names]
         if lost:

@@ -1,0 +1,265 @@
+"""Batches of single hands: what reads the crops learns from many more hands than whole frames could show."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose.camera import Camera
+from egopose.errors import EgoposeError, import_cv2
+from egopose.metrics import mpjpe, pa_mpjpe
+from egopose.model.clock import FULL
+from egopose.model.headmotion import HEAD_FEATURES
+from egopose.model.imu import IMU_FEATURES
+from egopose.model.network import EgoPoseNet
+from egopose.model.rays import HAND_RADIUS_M, HandCrop, normalise
+from egopose.rigid import rotation_from_vector
+from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
+from egopose.train.batch import Batch, stack, time_arrays
+from egopose.train.config import TrainConfig
+
+Array = NDArray[np.float64]
+
+ARRAYS = ("images", "focal_px", "R_view_camera", "joints_camera", "visible", "hand")
+STEP_S = 0.1
+"""Time between the unrelated frames of a window."""
+
+TURN_RAD = 0.25
+"""Standard deviation of the random turn of a crop about its axis."""
+
+
+@dataclass(frozen=True, eq=False)
+class HandCrops:
+    """Rendered hands, see :func:`egopose.train.synthetic.handcrops.render_hand_crops`, all clips one after another."""
+
+    images: NDArray[np.uint8]
+    focal_px: Array
+    R_view_camera: Array
+    joints_camera: NDArray[np.float32]
+    visible: NDArray[np.bool_]
+    hand: NDArray[np.uint8]
+    subjects: set[str]
+
+    def __len__(self) -> int:
+        return len(self.hand)
+
+    def view(self, index: int) -> Camera:
+        """The pinhole camera of an image."""
+        side = self.images.shape[1]
+        return Camera.pinhole(float(self.focal_px[index]), [(side - 1) / 2] * 2, (side, side), name="hand")
+
+
+def load_crops(folders: Sequence[str | os.PathLike[str]]) -> HandCrops:
+    """All crops of some folders.
+
+    Args:
+        folders: What ``egopose synth`` wrote with ``content: hands``.
+
+    Raises:
+        EgoposeError: A folder holds none, a file is damaged, or images differ in size.
+    """
+    parts: list[dict[str, Any]] = []
+    subjects: set[str] = set()
+    for folder in map(Path, folders):
+        paths = sorted(folder.glob("crops_*.npz"))
+        if not paths:
+            raise EgoposeError(
+                f"{folder}: holds no rendered hands (crops_*.npz); make some with egopose synth and content: hands"
+            )
+        for path in paths:
+            try:
+                with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                    part = {key: archive[key] for key in ARRAYS}
+                    subject = str(archive["subject"])
+            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+                raise EgoposeError(f"{path}: cannot be read ({error}); render it again") from error
+            if parts and part["images"].shape[1:] != parts[0]["images"].shape[1:]:
+                raise EgoposeError(f"{path}: images {part['images'].shape[1:]}, others {parts[0]['images'].shape[1:]}")
+            parts.append(part)
+            subjects.add(subject)
+    if not parts:
+        raise EgoposeError("training: stage 'hands' needs crops: and held_out_crops: folders of rendered hands")
+    return HandCrops(**{key: np.concatenate([p[key] for p in parts]) for key in ARRAYS}, subjects=subjects)
+
+
+def turned(axis: Array, angle: float) -> Array:
+    """Rotation (3, 3) about an axis (3,)."""
+    return rotation_from_vector(angle * axis / np.linalg.norm(axis))
+
+
+def cut(
+    crops: HandCrops, index: int, place: Array, turn: Array, as_left: bool, side: int, cells: int
+) -> dict[str, NDArray[Any]]:
+    """One hand as the network's inputs and labels.
+
+    Args:
+        crops: The hands.
+        index: Which one.
+        place: (3,) where the crop is aimed, in head camera axes as drawn.
+        turn: (3, 3) that head and hand are turned by together, about ``place``'s direction.
+        as_left: Whether it stands for a left hand; one of the other side is mirrored.
+        side: Of the crop, pixels.
+        cells: Of the encoder's tokens along a side.
+    """
+    crop = HandCrop.aimed(turn @ place)
+    drawn = HandCrop(crops.R_view_camera[index] @ turn.T @ crop.R_camera_crop, crop.focal, crop.distance_m)
+    is_left = crops.hand[index] == 0
+    image = drawn.image(crops.images[index], crops.view(index), side, mirror=bool(is_left))
+    joints = crops.joints_camera[index] @ turn.T
+    if is_left != as_left:
+        # the mirrored world: x of head camera axes changes its sign
+        flip = np.array([-1.0, 1.0, 1.0])
+        joints = joints * flip
+        crop = HandCrop.aimed((turn @ place) * flip)
+    return {
+        "hands": image, "hand_rays": crop.token_rays(cells, mirror=as_left),
+        "hand_axes": crop.R_camera_crop.astype(np.float32),
+        "hand_focal": np.float32(crop.focal), "hand_distance": np.float32(crop.distance_m),
+        "joints": joints.astype(np.float32),
+    }  # fmt: skip
+
+
+class CropSource:
+    """Batches of hands; batch ``step`` depends on the seed, the step and the process alone."""
+
+    def __init__(self, crops: HandCrops, config: TrainConfig, *, rank: int = 0) -> None:
+        """Keep the hands."""
+        self.crops, self.config, self.rank = crops, config, rank
+        model = config.model
+        self.cells = model.hand_px // (32 if model.encoder == "mobile" else model.vit_patch)
+        length = config.rendered_window
+        times = STEP_S * np.arange(length, dtype=np.float64)
+        live = np.ones(length, dtype=bool)
+        joints = BODY17_HANDS.n_joints
+        self.constant: dict[str, NDArray[Any]] = {
+            "head": np.zeros((length, HEAD_FEATURES), np.float32), "head_known": ~live,
+            "imu": np.zeros((length, IMU_FEATURES), np.float32), "imu_known": ~live,
+            "times_s": times.astype(np.float32), "step": live, **time_arrays(times, live, FULL, model),
+            "T_world_camera": np.tile(np.eye(4, dtype=np.float32), (length, 1, 1)),
+            "up": np.tile(np.array([0, -1, 0], np.float32), (length, 1)), "height": np.full(length, np.nan, np.float32),
+            "contact": np.full((length, 2), -1, np.int8), "visible": np.full((length, joints), -1, np.int8),
+        }  # fmt: skip
+
+    def batch(self, step: int) -> Batch:
+        """The hands of a training step, as windows of unrelated frames."""
+        rng = np.random.default_rng((self.config.seed, 7, self.rank, step))
+        return stack([self._window(rng) for _ in range(self.config.rendered_batch)])
+
+    def _window(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        length, n = self.config.rendered_window, BODY17.n_joints
+        rows = [[self._hand(rng, as_left=h == 0) for h in range(2)] for _ in range(length)]
+        out: dict[str, NDArray[Any]] = dict(self.constant)
+        for key in ("hands", "hand_rays", "hand_axes", "hand_focal", "hand_distance", "crop"):
+            out[key] = np.stack([np.stack([hand[key] for hand in row]) for row in rows])
+        out["hand_known"] = np.ones((length, 2), dtype=bool)
+        xyz = np.full((length, BODY17_HANDS.n_joints, 3), np.nan, np.float32)
+        visible = out["visible"].copy()
+        for t, row in enumerate(rows):
+            for h, hand in enumerate(row):
+                mine = slice(n + h * HAND21.n_joints, n + (h + 1) * HAND21.n_joints)
+                xyz[t, mine], visible[t, mine] = hand["joints"], hand["visible"]
+        out["xyz"], out["visible"] = xyz, visible
+        return out
+
+    def _hand(self, rng: np.random.Generator, *, as_left: bool) -> dict[str, NDArray[Any]]:
+        crops = self.crops
+        index = int(rng.integers(len(crops)))
+        centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
+        place = (centre + 0.015 * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
+        turn = turned(place, TURN_RAD * float(rng.standard_normal()))
+        hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells)
+        aim = np.linalg.norm(place / np.linalg.norm(place) - centre / np.linalg.norm(centre)) * np.linalg.norm(centre)
+        hand["crop"] = np.array(aim < HAND_RADIUS_M, np.int8)
+        hand["hands"] = spoil(hand["hands"], rng)
+        hand["visible"] = crops.visible[index].astype(np.int8)
+        return hand
+
+
+def spoil(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A crop as worse cameras give it: few pixels on the hand, motion blur, another exposure, colour and noise."""
+    cv2 = import_cv2()
+    side = image.shape[0]
+    kind = rng.random()
+    if kind < 0.4:
+        small = int(side * rng.uniform(0.3, 0.9))
+        image = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
+    elif kind < 0.55:
+        size = 1 + 2 * int(rng.integers(1, 4))
+        line = np.zeros((size, size), np.float32)
+        angle, middle = rng.uniform(0, np.pi), size // 2
+        for r in np.linspace(-middle, middle, 2 * size):
+            line[round(middle + r * np.sin(angle)), round(middle + r * np.cos(angle))] = 1
+        image = cv2.filter2D(image, -1, line / line.sum())
+    gain = np.exp(0.25 * rng.standard_normal()) * np.exp(0.07 * rng.standard_normal(3))
+    out = image.astype(np.float32) * gain.astype(np.float32) + np.float32(14 * rng.standard_normal())
+    if rng.random() < 0.3:
+        # a thing before the hand, or one that ends the image
+        x, y = rng.integers(0, side, 2)
+        w, h = rng.integers(side // 10, side // 3, 2)
+        out[y : y + h, x : x + w] = rng.uniform(0, 255, 3)
+    if rng.random() < 0.5:
+        out += np.float32(10 * rng.random()) * rng.standard_normal(out.shape, dtype=np.float32)
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def crop_scores(model: EgoPoseNet, crops: HandCrops, *, most: int = 1500, batch: int = 64) -> dict[str, float]:
+    """Errors of what the network reads off single crops that are aimed within 1 cm of the hand.
+
+    Returns:
+        ``hand_mm`` wrist-relative, ``hand_pa_mm`` after Procrustes, ``wrist_mm`` in head camera axes, and ``score``.
+    """
+    import torch
+
+    from egopose.model.network import FrameBatch
+
+    rng = np.random.default_rng(1)
+    config = model.config
+    cells = model.hand_cells
+    pick = np.linspace(0, len(crops) - 1, min(most, len(crops))).round().astype(int)
+    said, true = [], []
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(pick), batch):
+            rows, names, sides = [], pick[start : start + batch], []
+            for index in names:
+                centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
+                place = centre + 0.006 * rng.standard_normal(3)
+                is_left = bool(crops.hand[index] == 0)
+                rows.append(cut(crops, int(index), place, np.eye(3), is_left, config.hand_px, cells))
+                sides.append(0 if is_left else 1)
+            n = len(rows)
+            known = torch.zeros(n, 2, dtype=torch.bool)
+            known[torch.arange(n), torch.tensor(sides)] = True
+
+            def both(key: str, rows: list[dict[str, Any]] = rows) -> torch.Tensor:
+                one = torch.from_numpy(np.stack([row[key] for row in rows]))
+                return one[:, None].expand(-1, 2, *one.shape[1:]).contiguous()
+
+            images = torch.from_numpy(normalise(np.stack([row["hands"] for row in rows])))
+            frames = FrameBatch(
+                torch.zeros(n, HEAD_FEATURES), torch.zeros(n, dtype=torch.bool),
+                hands=images[:, None].expand(-1, 2, -1, -1, -1) * known[..., None, None, None],
+                hand_rays=both("hand_rays"), hand_known=known, hand_axes=both("hand_axes"),
+                hand_focal=both("hand_focal"), hand_distance=both("hand_distance"),
+            )  # fmt: skip
+            hands = model.encode(frames).hands
+            assert hands is not None
+            wrist, offsets = (value[torch.arange(n), torch.tensor(sides)] for value in hands)
+            said.append(torch.cat([wrist[:, None], wrist[:, None] + offsets], dim=1).double().numpy())
+            true.append(np.stack([row["joints"] for row in rows]).astype(np.float64))
+    mine, theirs = np.concatenate(said), np.concatenate(true)
+    wrist_root = HAND21.index("wrist")
+    hand = 1000 * float(np.mean(mpjpe(mine, theirs, root=wrist_root)))
+    return {
+        "hand_mm": hand, "hand_pa_mm": 1000 * float(np.mean(pa_mpjpe(mine, theirs))),
+        "wrist_mm": 1000 * float(np.linalg.norm(mine[:, wrist_root] - theirs[:, wrist_root], axis=-1).mean()),
+        "score": hand,
+    }  # fmt: skip
