@@ -108,7 +108,7 @@ def test_folders_of_hands_resume_and_load(tmp_path: Path) -> None:
     assert len(crops) == len(crops.images) > 0
     assert crops.subjects == {"generated"}
     (tmp_path / "crops_000001.npz").write_bytes(b"PK damaged")
-    with pytest.raises(EgoposeError, match="render it again"):
+    with pytest.raises(EgoposeError, match="cannot be read as rendered hands"):
         load_crops([tmp_path])
     with pytest.raises(EgoposeError, match="holds no rendered hands"):
         load_crops([tmp_path / "none"])

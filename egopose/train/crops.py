@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from egopose.model.headmotion import HEAD_FEATURES
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.network import EgoPoseNet
 from egopose.model.rays import HAND_RADIUS_M, HandCrop, normalise
+from egopose.npz import read_npz
 from egopose.rigid import rotation_from_vector
 from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
 from egopose.train.batch import Batch, stack, time_arrays
@@ -74,16 +74,11 @@ def load_crops(folders: Sequence[str | os.PathLike[str]]) -> HandCrops:
                 f"{folder}: holds no rendered hands (crops_*.npz); make some with egopose synth and content: hands"
             )
         for path in paths:
-            try:
-                with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                    part = {key: archive[key] for key in ARRAYS}
-                    subject = str(archive["subject"])
-            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-                raise EgoposeError(f"{path}: cannot be read ({error}); render it again") from error
+            part = read_npz(path, (*ARRAYS, "subject"), what="rendered hands")
             if parts and part["images"].shape[1:] != parts[0]["images"].shape[1:]:
                 raise EgoposeError(f"{path}: images {part['images'].shape[1:]}, others {parts[0]['images'].shape[1:]}")
             parts.append(part)
-            subjects.add(subject)
+            subjects.add(str(part["subject"]))
     if not parts:
         raise EgoposeError("training: stage 'hands' needs crops: and held_out_crops: folders of rendered hands")
     return HandCrops(**{key: np.concatenate([p[key] for p in parts]) for key in ARRAYS}, subjects=subjects)
