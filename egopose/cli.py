@@ -97,13 +97,28 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def run_verb(target: str, prog: str, arguments: list[str]) -> int:
-    """Import and run one verb; returns the exit status."""
+    """Import and run one verb, or run it for every row of a table; returns the exit status."""
     import tyro
 
+    if any(word.startswith("--each") for word in arguments):
+        from egopose.commands.each import run_each, split
+
+        options, template = split(arguments)
+        if options is not None:
+            return run_each(target, prog, options, template)
     module, name = target.split(":")
     function: Callable[..., int | None] = getattr(importlib.import_module(module), name)
-    status = tyro.cli(function, args=arguments, prog=prog, config=(tyro.conf.FlagCreatePairsOff,))
+    status = tyro.cli(function, args=arguments, prog=prog, config=(tyro.conf.FlagCreatePairsOff,),
+                      description=_description(function, prog))  # fmt: skip
     return int(status or 0)
+
+
+def _description(function: Callable[..., Any], prog: str) -> str | None:
+    """The verb's own words and, where it can run for many rows, how."""
+    from egopose.commands.each import HELP, VERBS
+
+    own = (function.__doc__ or "").split("\n\n    Args:")[0]
+    return f"{own}\n\n{HELP}" if prog.split()[1] in VERBS else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,11 +8,11 @@ shard order whatever the workers did: a reduction has the same bits for 1, 2 or 
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures as futures
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from egopose import __version__
-from egopose.errors import EgoposeError, require
-from egopose.files import read_json, write_json
+from egopose.errors import EgoposeError
+from egopose.manifest import Manifest, file_state, intact
+from egopose.pools import dask_executor, process_pool, stopping_pool
 
-MANIFEST_VERSION = 1
+IN_FLIGHT = 32
+"""Most shards that are handed to the workers at a time; a dead pool loses at most these."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,15 @@ class Shard:
         name: Unique, used in messages and in the manifest.
         arguments: JSON values passed to the job as keywords.
         inputs: Files whose size and modification time belong to the shard's identity.
+        outputs: Files that the job writes. Their hashes stand in the manifest, and a shard whose files are gone or
+            changed is run again.
         weight: Relative cost; heavier shards start first.
     """
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     weight: float = 1.0
 
     def key(self, job: str) -> str:
@@ -65,23 +70,38 @@ class Outcome:
         result: The job's return value, None when it failed.
         error: One line when it failed.
         attempts: How often it was tried in this run; 0 when it was taken from the manifest.
+        files: Size and SHA-256 of each of the shard's outputs.
     """
 
     shard: Shard
     result: Any = None
     error: str | None = None
     attempts: int = 0
+    files: dict[str, Any] = field(default_factory=dict)
 
 
-def _attempt(job: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, str | None, bool]:
-    """Run in the worker: result, one-line error, and whether trying again could help."""
+@dataclass(frozen=True)
+class _Try:
+    """What a worker sends back: the result, or one line about the failure and whether trying again could help."""
+
+    result: Any = None
+    error: str | None = None
+    again: bool = False
+    files: dict[str, Any] = field(default_factory=dict)
+
+
+def _attempt(job: Callable[..., Any], arguments: dict[str, Any], outputs: tuple[str, ...]) -> _Try:
+    """Run in the worker."""
     try:
-        return job(**arguments), None, False
+        result = job(**arguments)
+        return _Try(result, files={path: file_state(path) for path in outputs})
     except EgoposeError as error:
-        return None, " ".join(str(error).split()), False
+        return _Try(error=" ".join(str(error).split()))
+    except SystemExit:
+        return _Try(error="the worker was told to stop", again=True)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        return None, f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})", True
+        return _Try(error=f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})", again=True)
 
 
 def run_shards(
@@ -100,8 +120,8 @@ def run_shards(
         job: Module-level function; called with the shard's arguments. With a manifest its result must be a JSON
             value.
         shards: The work; names must be unique.
-        manifest: JSON file that makes the run resumable; None keeps nothing.
-        executor: Where to run; None makes a pool of processes.
+        manifest: File that makes the run resumable (see :mod:`egopose.manifest`); None keeps nothing.
+        executor: Where to run; None makes a pool of processes that ends with the run.
         workers: Size of that pool; 0 runs in this process, None uses every core.
         retries: Further attempts for a shard whose worker died or raised something unexpected. Refused input is not
             tried again.
@@ -119,26 +139,27 @@ def run_shards(
         raise EgoposeError(f"shard name {twice!r} is used twice; names must be unique")
     job_name = f"{job.__module__}.{job.__qualname__}"
     keys = [shard.key(job_name) for shard in shards]
-    known = _read_manifest(manifest, job_name)
-    outcomes: list[Outcome | None] = [
-        Outcome(shard, result=known[key]["result"]) if key in known else None for shard, key in zip(shards, keys)
-    ]
-    order = sorted((i for i, o in enumerate(outcomes) if o is None), key=lambda i: (-shards[i].weight, i))
-    done = len(shards) - len(order)
-    with contextlib.ExitStack() as stack:
+    with Manifest(manifest, job_name) as done, contextlib.ExitStack() as stack:
+        outcomes: list[Outcome | None] = [_known(shard, done.done.get(key)) for shard, key in zip(shards, keys)]
+        order = sorted((i for i, o in enumerate(outcomes) if o is None), key=lambda i: (-shards[i].weight, i))
+        finished = len(shards) - len(order)
         pool = executor
         if pool is None and workers != 0 and order:
-            pool = stack.enter_context(process_pool(min(workers or os.cpu_count() or 1, len(order))))
+            pool = stack.enter_context(stopping_pool(min(workers or os.cpu_count() or 1, len(order))))
         for i, outcome in _run(job, shards, order, pool, workers, retries):
             outcomes[i] = outcome
-            done += 1
+            finished += 1
             if outcome.error is None:
-                known[keys[i]] = {"name": shards[i].name, "result": outcome.result}
-                if manifest is not None:
-                    _write_manifest(manifest, job_name, known)
+                done.add(keys[i], shards[i].name, outcome.result, outcome.files)
             if progress is not None:
-                progress(done / len(shards), shards[i].name)
+                progress(finished / len(shards), shards[i].name)
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _known(shard: Shard, entry: dict[str, Any] | None) -> Outcome | None:
+    if entry is None or not intact(entry["files"]):
+        return None
+    return Outcome(shard, entry["result"], files=entry["files"])
 
 
 def _run(
@@ -150,90 +171,50 @@ def _run(
     retries: int,
 ) -> Iterator[tuple[int, Outcome]]:
     attempts = dict.fromkeys(order, 0)
+
+    def outcome(i: int, found: _Try) -> Outcome:
+        return Outcome(shards[i], found.result, found.error, attempts[i], found.files)
+
     if pool is None:
         for i in order:
-            again, error, result = True, None, None
-            while again and attempts[i] <= retries:
+            found = _Try(again=True)
+            while found.again and attempts[i] <= retries:
                 attempts[i] += 1
-                result, error, again = _attempt(job, shards[i].arguments)
-            yield i, Outcome(shards[i], result, error, attempts[i])
+                found = _attempt(job, shards[i].arguments, shards[i].outputs)
+            yield i, outcome(i, found)
         return
-    waiting = list(order)
-    own_pool: futures.Executor | None = None
-    try:
-        while waiting:
-            current = own_pool or pool
-            pending = {current.submit(_attempt, job, shards[i].arguments): i for i in waiting}
-            waiting = []
-            broken = False
-            for future in futures.as_completed(pending):
-                i = pending[future]
+    queue, alone = collections.deque(order), collections.deque[int]()
+    pending: dict[futures.Future[_Try], int] = {}
+    with contextlib.ExitStack() as stack:
+        shared: futures.Executor | None = pool
+        single: futures.Executor | None = None
+        while queue or alone or pending:
+            if alone and not pending:
+                # one dead worker takes its whole pool along; by itself a shard answers for its own death only
+                single = single or stack.enter_context(stopping_pool(1))
+                i = alone.popleft()
+                pending[single.submit(_attempt, job, shards[i].arguments, shards[i].outputs)] = i
+            else:
+                while queue and not alone and len(pending) < IN_FLIGHT:
+                    shared = shared or stack.enter_context(stopping_pool(workers or os.cpu_count() or 1))
+                    i = queue.popleft()
+                    pending[shared.submit(_attempt, job, shards[i].arguments, shards[i].outputs)] = i
+            for future in futures.wait(pending, return_when=futures.FIRST_COMPLETED).done:
+                i = pending.pop(future)
                 attempts[i] += 1
+                died = False
                 try:
-                    result, error, again = future.result()
+                    found = future.result()
                 except futures.process.BrokenProcessPool:
-                    # one dead worker takes the whole pool with it: every unfinished shard is tried in a new one
-                    broken = True
-                    result, error, again = None, "the worker process died (killed, or out of memory)", True
+                    died = True
+                    shared, single = (shared, None) if single is not None else (None, None)
+                    found = _Try(error="the worker process died (killed, or out of memory)", again=True)
                 except Exception as failure:
-                    result, error, again = None, f"the worker was lost: {failure}", True
-                if error is not None and again and attempts[i] <= retries:
-                    waiting.append(i)
+                    found = _Try(error=f"the worker was lost: {failure}", again=True)
+                if not found.again or attempts[i] > retries:
+                    yield i, outcome(i, found)
                 else:
-                    yield i, Outcome(shards[i], result, error, attempts[i])
-            if broken and waiting:
-                if own_pool is not None:
-                    own_pool.shutdown(wait=False, cancel_futures=True)
-                own_pool = process_pool(min(workers or os.cpu_count() or 1, len(waiting)))
-            waiting.sort(key=lambda i: (-shards[i].weight, i))
-    finally:
-        if own_pool is not None:
-            own_pool.shutdown(wait=False, cancel_futures=True)
+                    (alone if died else queue).append(i)
 
 
-def process_pool(workers: int) -> futures.ProcessPoolExecutor:
-    """A pool of fresh processes (spawn: no inherited threads or locks)."""
-    return futures.ProcessPoolExecutor(max_workers=workers, mp_context=multiprocessing.get_context("spawn"))
-
-
-@contextlib.contextmanager
-def dask_executor(scheduler: str) -> Iterator[futures.Executor]:
-    """An executor on an existing Dask cluster.
-
-    Args:
-        scheduler: Its address, such as ``tcp://127.0.0.1:8786``.
-
-    Raises:
-        MissingExtra: The extra ``[dask]`` is not installed.
-        EgoposeError: The scheduler does not answer.
-    """
-    distributed = require("distributed", "dask")
-    try:
-        client = distributed.Client(scheduler, timeout="10s", set_as_default=False)
-    except (OSError, TimeoutError) as error:
-        raise EgoposeError(
-            f"no Dask scheduler answers at {scheduler} ({error}); start one or check the address"
-        ) from error
-    try:
-        # a shard is idempotent, and its key must not be shared with an earlier identical call that failed
-        yield client.get_executor(pure=False)
-    finally:
-        client.close()
-
-
-def _read_manifest(path: str | os.PathLike[str] | None, job: str) -> dict[str, Any]:
-    if path is None or not Path(path).exists():
-        return {}
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("version") != MANIFEST_VERSION or content.get("job") != job:
-        raise EgoposeError(
-            f"{path}: is not the manifest of {job} (version {MANIFEST_VERSION}); give another output or delete it"
-        )
-    done = content.get("done")
-    if not isinstance(done, dict) or not all(isinstance(v, dict) and "result" in v for v in done.values()):
-        raise EgoposeError(f"{path}: the manifest is damaged; delete it to start over")
-    return done
-
-
-def _write_manifest(path: str | os.PathLike[str], job: str, done: dict[str, Any]) -> None:
-    write_json(path, {"version": MANIFEST_VERSION, "job": job, "done": dict(sorted(done.items()))}, indent=None)
+__all__ = ["Outcome", "Shard", "dask_executor", "process_pool", "run_shards"]

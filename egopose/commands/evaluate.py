@@ -216,6 +216,7 @@ def evaluate_pose(
     joints: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (),
     root: str | None = None,
     take: str | None = None,
+    sums: bool = False,
     out: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -227,12 +228,13 @@ def evaluate_pose(
         joints: Only these joints.
         root: Also report errors after subtracting this joint.
         take: Uid or name of the take, for files with several.
+        sums: Also give the sums behind the scores, which add up exactly over takes.
         out: Also write the result here as JSON, or as a page when the name ends in .html.
         json: Print one JSON object.
     """
     from egopose.commands.pose_scores import pose_table, run_evaluate_pose
 
-    result = run_evaluate_pose(pred, gt, joints=joints, root=root, take=take)
+    result = run_evaluate_pose(pred, gt, joints=joints, root=root, take=take, sums=sums)
     _deliver(result, pose_table(result), out, json, (pred, gt), take)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from egopose.files import plain_json
@@ -14,15 +15,33 @@ Progress = Callable[[float, str], None]
 """Called with the share done in [0, 1] and what is going on."""
 
 
+_kept: ContextVar[list[dict[str, Any]] | None] = ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[list[dict[str, Any]]]:
+    """Results of the verbs that run inside, instead of their prints and progress bars (this thread only)."""
+    results: list[dict[str, Any]] = []
+    token = _kept.set(results)
+    try:
+        yield results
+    finally:
+        _kept.reset(token)
+
+
 def emit(result: Mapping[str, Any], text: str, as_json: bool) -> None:
     """Print the result: one JSON object, or the text for people."""
+    kept = _kept.get()
+    if kept is not None:
+        kept.append(plain_json(result))
+        return
     print(json.dumps(plain_json(result), indent=2) if as_json else text)
 
 
 @contextlib.contextmanager
 def progress_bar(title: str, *, quiet: bool = False) -> Iterator[Progress | None]:
     """A progress callback with a bar on stderr when that is a terminal, None otherwise."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or _kept.get() is not None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

@@ -237,6 +237,7 @@ def run_evaluate_pose(
     joints: Sequence[str] = (),
     root: str | None = None,
     take: str | None = None,
+    sums: bool = False,
 ) -> dict[str, Any]:
     """Score a file of 3D joints against another.
 
@@ -246,6 +247,7 @@ def run_evaluate_pose(
         joints: Only these joints; empty = all that both have.
         root: Also report errors after subtracting this joint.
         take: Uid or name of the take, for files with several.
+        sums: Also give the sums behind the scores; see :mod:`egopose.commands.pooled`.
 
     Returns:
         Metrics, error per joint, coverage by status, calibration of the error bars, notes; numbers may be NaN.
@@ -281,9 +283,15 @@ def run_evaluate_pose(
     missing = [uid for uid in theirs if len(theirs) > 1 and uid not in ours]
     if missing:
         notes.append(f"{len(missing)} takes of the reference are not in the prediction (first: {missing[0]})")
+    more = {}
+    if sums:
+        from egopose.commands.pooled import pair_sums
+
+        more["sums"] = pair_sums(pairs, names, root)
     return {
         "protocol": "pose",
         **score_pairs(pairs, names, root),
+        **more,
         "joints": list(names),
         "takes": len(pairs),
         "notes": list(dict.fromkeys(notes)),
