@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from egopose.errors import EgoposeError
+from egopose.model.losses import total_loss
 from egopose.model.network import build
 from egopose.model.rays import HandCrop
 from egopose.skeleton import BODY17
@@ -127,6 +128,23 @@ def test_batches_follow_from_the_step(rendered: dict, tmp_path: Path) -> None:
     assert not torch.equal(one.frames.hands, other.frames.hands)
     assert torch.isnan(one.targets.xyz[..., : BODY17.n_joints, :]).all()
     assert torch.isfinite(one.targets.xyz[..., BODY17.n_joints :, :]).all()
+
+
+def test_hands_alone_teach_no_body_and_no_gravity(rendered: dict, tmp_path: Path) -> None:
+    crops = HandCrops(**{k: rendered[k] for k in rendered if k != "subject"}, subjects={"generated"})
+    run = settings(tmp_path)
+    batch, model = CropSource(crops, run).batch(0), build(TINY, 0)
+    output, encoded = model(batch.frames, batch.rotation, batch.first, batch.rest)
+    loss, terms = total_loss(output, encoded, batch.targets, run.loss, 1000)
+    assert torch.isfinite(loss)
+    assert all(float(terms[name]) == 0 for name in ("gravity", "height", "contact", "foot"))
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
+    # no frame sees another one: they are unrelated
+    eye = torch.eye(4, dtype=torch.bool).expand_as(batch.first)
+    alone = model(batch.frames, batch.rotation, eye, eye)
+    torch.testing.assert_close(alone[0].xyz, output.xyz)
 
 
 def test_a_few_hands_are_learnt(rendered: dict, tmp_path: Path) -> None:

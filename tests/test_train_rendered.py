@@ -118,5 +118,5 @@ def test_a_step_reaches_every_part(tmp_path: Path) -> None:
 
 def test_mixed_steps_alternate(tmp_path: Path) -> None:
     c = config(tmp_path, rendered_batch=2, rendered_window=4)
-    mixed = MixedSource(RenderedSource([rendered()], c), MotionSource(clips(), c), 3)
+    mixed = MixedSource(RenderedSource([rendered()], c), (MotionSource(clips(), c), 3), (None, 2))
     assert [mixed.batch(i).frames.image is None for i in range(6)] == [True, False, False, True, False, False]

@@ -23,7 +23,7 @@ STAGES: dict[str, dict[str, Any]] = {
     # what a stage changes in configs/<size>.yaml
     "motion": {},
     "hands": {
-        "steps": 2400, "lr": 2.0e-3, "warmup": 100, "eval_every": 200, "save_every": 50,
+        "steps": 1600, "lr": 2.0e-3, "warmup": 100, "eval_every": 200, "save_every": 50,
         "rendered_window": 8, "rendered_batch": 8,
         "train_only": ["hand_encoder", "hand_head", "decoder", "decoder_norm", "memory_norm", "queries", "ray_in",
                        "kind", "no_image", "no_hand"],
@@ -31,9 +31,14 @@ STAGES: dict[str, dict[str, Any]] = {
         "loss": {name: 0.0 for name in ("xyz", "hand", "ray", "velocity", "bone", "symmetry", "visible", "contact",
                                         "foot", "gravity", "height", "heat")},
     },
-    "images": {"steps": 3000, "lr": 1.0e-3, "warmup": 100, "batch": 16, "eval_every": 250, "motion_every": 4},
-    "all": {"steps": 2000, "lr": 3.0e-4, "warmup": 100, "batch": 16, "eval_every": 250, "motion_every": 3,
-            "rendered_window": 16, "rendered_batch": 4},
+    "images": {
+        "steps": 1000, "lr": 1.0e-3, "warmup": 50, "eval_every": 200, "save_every": 25, "amp": "bf16",
+        "rendered_window": 12, "rendered_batch": 5, "motion_every": 6, "crops_every": 6,
+    },
+    "all": {
+        "steps": 300, "lr": 2.0e-4, "warmup": 20, "eval_every": 100, "save_every": 25, "amp": "bf16",
+        "rendered_window": 24, "rendered_batch": 3, "motion_every": 3, "crops_every": 6,
+    },
 }  # fmt: skip
 
 
@@ -49,8 +54,10 @@ def stage_config(stage: str, size: str, motion: Path, rendered: Path | None, wor
         "out": str(work / stage),
         **STAGES[stage],
     }
+    if rendered is not None and stage != "motion":
+        values.update(crops=[str(rendered / "hands_train")])
     if rendered is not None and stage == "hands":
-        values.update(crops=[str(rendered / "hands_train")], held_out_crops=[str(rendered / "hands_val")])
+        values.update(held_out_crops=[str(rendered / "hands_val")])
     elif rendered is not None and stage != "motion":
         values.update(rendered=[str(rendered / "train")], held_out_rendered=[str(rendered / "val")])
     if init is not None:

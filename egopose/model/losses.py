@@ -73,7 +73,7 @@ class Targets:
         T_world_camera: (B, T, 4, 4).
         times_s: (B, T) seconds.
         step: (B, T) bool, false for padding.
-        up: (B, T, 3) gravity up in camera axes.
+        up: (B, T, 3) gravity up in camera axes, NaN unknown.
         height: (B, T) camera height over the floor, NaN unknown.
         contact: (B, T, 2) 1, 0 or -1.
         crop: (B, T, 2) 1 the crop shows the hand, 0 not, -1 no crop; or None.
@@ -172,7 +172,9 @@ def total_loss(
         _cross_entropy(output.contact, targets.contact), ((targets.contact >= 0) & targets.step[..., None]).float()
     )
     live = targets.step.float()
-    terms["gravity"] = _mean(1 - (output.gravity * targets.up).sum(-1), live)
+    up_known = torch.isfinite(targets.up).all(-1)
+    up = torch.where(up_known[..., None], targets.up, torch.zeros_like(targets.up))
+    terms["gravity"] = _mean(1 - (output.gravity * up).sum(-1), live * up_known)
     height_known = torch.isfinite(targets.height)
     height = torch.where(height_known, targets.height, torch.zeros_like(targets.height))
     terms["height"] = _mean((output.height - height).abs(), live * height_known)

@@ -39,6 +39,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         rendered_batch: Rendered windows per step.
         rendered_window: Steps of a rendered window.
         motion_every: In image stages, every how many steps one is on head motion alone.
+        crops_every: In image stages with crops, every how many steps one is on hands alone.
         lr: Peak learning rate.
         encoder_lr: Factor of the learning rate for image encoders.
         warmup: Steps of linear warm-up; a cosine to zero follows.
@@ -82,6 +83,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     rendered_batch: int = 8
     rendered_window: int = 8
     motion_every: int = 4
+    crops_every: int = 4
     lr: float = 1e-3
     encoder_lr: float = 1.0
     warmup: int = 200
@@ -104,7 +106,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        counts = ("steps", "batch", "window", "rendered_batch", "motion_every", "threads")
+        counts = ("steps", "batch", "window", "rendered_batch", "motion_every", "crops_every", "threads")
         for key in (*counts, "eval_every", "save_every", "log_every"):
             if getattr(self, key) < 1:
                 raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected at least 1")

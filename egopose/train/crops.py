@@ -137,8 +137,10 @@ class CropSource:
             "head": np.zeros((length, HEAD_FEATURES), np.float32), "head_known": ~live,
             "imu": np.zeros((length, IMU_FEATURES), np.float32), "imu_known": ~live,
             "times_s": times.astype(np.float32), "step": live, **time_arrays(times, live, FULL, model),
+            # unrelated frames do not see each other
+            "first": np.eye(length, dtype=bool), "rest": np.eye(length, dtype=bool),
             "T_world_camera": np.tile(np.eye(4, dtype=np.float32), (length, 1, 1)),
-            "up": np.tile(np.array([0, -1, 0], np.float32), (length, 1)), "height": np.full(length, np.nan, np.float32),
+            "up": np.full((length, 3), np.nan, np.float32), "height": np.full(length, np.nan, np.float32),
             "contact": np.full((length, 2), -1, np.int8), "visible": np.full((length, joints), -1, np.int8),
         }  # fmt: skip
 

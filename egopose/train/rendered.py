@@ -217,14 +217,21 @@ def _photometric(rng: np.random.Generator) -> Any:
 
 
 class MixedSource:
-    """Rendered windows with every n-th step on head motion alone, so that the one does not unlearn the other."""
+    """Rendered windows, with some steps on head motion or hands alone, so that neither is unlearnt."""
 
-    def __init__(self, rendered: RenderedSource, motion: Any | None, every: int) -> None:
-        """Keep both; ``motion`` None leaves rendered windows only."""
-        self.rendered, self.motion, self.every = rendered, motion, every
+    def __init__(self, rendered: Any, *others: tuple[Any | None, int]) -> None:
+        """Keep them.
+
+        Args:
+            rendered: The source of all other steps.
+            others: Source and every how many steps it is its turn; None takes no turn.
+        """
+        self.rendered = rendered
+        self.others = [(source, every) for source, every in others if source is not None]
 
     def batch(self, step: int) -> Batch:
         """The batch of a training step."""
-        if self.motion is not None and step % self.every == 0:
-            return self.motion.batch(step)
+        for k, (source, every) in enumerate(self.others):
+            if step % every == k:
+                return source.batch(step)
         return self.rendered.batch(step)

@@ -92,7 +92,15 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
         clips = [clip for folder in config.rendered for clip in load_rendered(folder)]
         held = [clip for folder in config.held_out_rendered for clip in load_rendered(folder)]
         check_rendered_subjects({c.subject for c in clips}, {c.subject for c in held})
-        source = MixedSource(RenderedSource(clips, config, rank=rank), motion_source, config.motion_every)
+        hands = None
+        if config.crops:
+            from egopose.train.crops import CropSource, load_crops
+
+            hands = CropSource(load_crops(config.crops), config, rank=rank)
+        source = MixedSource(
+            RenderedSource(clips, config, rank=rank),
+            (motion_source, config.motion_every), (hands, config.crops_every),
+        )  # fmt: skip
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
             scores = rendered_scores(model, held)
