@@ -16,9 +16,6 @@ author = "The egopose authors"
 project_copyright = "The egopose authors, Apache-2.0"
 release = version = __version__
 
-# shown by their names in signatures: spelled out they fill a page
-ALIASES = ("ArrayLike", "Floats", "Bools", "Array", "Image", "Root", "Reduce", "Align", "Mode", "Up")
-
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "site_parts"]
 exclude_patterns = ["_build"]
 source_suffix = {".md": "markdown"}
@@ -27,23 +24,16 @@ source_suffix = {".md": "markdown"}
 nitpicky = True
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|numpy|npt|torch|pathlib|collections|typing|types|concurrent|datetime|enum|os)(\..*)?"),
-    (r"py:.*", r"(ArrayLike|NDArray|Path|Any|Literal|Sequence|Mapping|Iterable|Iterator|Callable|Executor|Figure)"),
-    # a dataclass field with a factory: its signature cannot be parsed, and its type is taken at the comma
-    (r"py:class", r"dict\[str"),
-    *((r"py:.*", name) for name in ALIASES),
+    (r"py:class", r"(NDArray|Mapping|Any)(\[.*)?|(dict|tuple|list)\[.*"),
 ]
 
-myst_enable_# shown by their names in signatures: spelled out they fill a page
-ALIASES = ("ArrayLike", "Floats", "Bools", "Array", "Image", "Root", "Reduce", "Align", "Mode", "Up")
-
-extensions = ["dollarmath", "deflist"]
+myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["misc.highlighting_failure"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-autodoc_type_aliases = {name: name for name in ALIASES}
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False

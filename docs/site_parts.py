@@ -1,14 +1,21 @@
-"""Parts of the site that are made here: formulas without a script, links of the tree, names in docstrings."""
+"""Parts of the site that are made here: formulas without a script, links of the tree, names in docstrings, verbs."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import inspect
+import io
+import os
 import re
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx import addnodes
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
 
 # what a page in the tree links to, and the page of the site that shows it
@@ -42,6 +49,22 @@ def _constants(app: Sphinx, what: str, name: str, thing: Any, options: Any, line
         lines[:0] = ["..", ""]
 
 
+def _signature(app: Sphinx, what: str, name: str, thing: Any, options: Any, shown: str, returns: str) -> Any:
+    """The signature as the source writes it: evaluated, the array types of NumPy fill a page."""
+    if what not in ("function", "method", "class"):
+        return None
+    try:
+        signature = inspect.signature(thing)
+    except (TypeError, ValueError):
+        return None
+    parameters = list(signature.parameters.values())
+    if what == "method" and parameters and parameters[0].name == "self":
+        parameters = parameters[1:]
+    text = stringify_signature(signature.replace(parameters=parameters))
+    arguments, _, result = text.rpartition(" -> ") if " -> " in text else (text, "", "")
+    return arguments, None if what == "class" else result or None
+
+
 def find(path: str) -> Any:
     """The object of a dotted name, or NOTHING."""
     parts = path.split(".")
@@ -65,20 +88,67 @@ def _reference(app: Sphinx, env: Any, node: Any, shown: Any) -> Any:
     if node.get("refdomain") != "py":
         return None
     name, module = node["reftarget"], node.get("py:module") or "egopose"
-    thing = next((t for t in (find(f"{module}.{name}"), find(name), find(f"egopose.{name}")) if t is not NOTHING), None)
-    if thing is None:
+    known, last = env.get_domain("py").objects, name.rsplit(".", 1)[-1]
+    paths = (f"{module}.{name}", name, f"egopose.{name}")
+    thing = next((t for t in map(find, paths) if t is not NOTHING), NOTHING)
+    same = [p for p in known if p.rsplit(".", 1)[-1] == last]
+    if thing is not NOTHING:
+        same = [p for p in same if find(p) is thing]
+    elif not _annotation(node):
         return None
-    last = name.rsplit(".", 1)[-1]
-    for public, entry in env.get_domain("py").objects.items():
-        if public.rsplit(".", 1)[-1] == last and find(public) is thing:
-            return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, public)
-    return shown
+    if len(same) != 1:
+        return shown
+    entry = known[same[0]]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, same[0])
+
+
+def _annotation(node: Any) -> bool:
+    # a name in a signature is Python's and the type checker's business; one in a text is ours
+    while node is not None and not isinstance(node, addnodes.desc_signature):
+        node = node.parent
+    return node is not None
+
+
+class Verbs(SphinxDirective):
+    """The help of every verb, as the program prints it."""
+
+    def run(self) -> list[nodes.Node]:
+        from egopose.cli import VERBS
+
+        return [section for name, (target, line) in VERBS.items() for section in self._verb(name, target, line)]
+
+    def _verb(self, name: str, target: Any, line: str) -> list[nodes.Node]:
+        if isinstance(target, dict):
+            return [section for sub, (t, said) in target.items() for section in self._verb(_sub(name, sub), t, said)]
+        section = nodes.section(ids=[name.replace(" ", "-")])
+        section += nodes.title("", "", nodes.literal("", f"egopose {name}"))
+        section += nodes.paragraph("", line[0].upper() + line[1:] + ".")
+        section += nodes.literal_block("", _help(name, target), language="text")
+        return [section]
+
+
+def _sub(verb: str, word: str) -> str:
+    from egopose.cli import DEFAULT
+
+    return verb if word == DEFAULT else f"{verb} {word}"
+
+
+def _help(name: str, target: str) -> str:
+    from egopose.cli import run_verb
+
+    said = io.StringIO()
+    os.environ["COLUMNS"] = "100"
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        run_verb(target, f"egopose {name}", ["--help"])
+    return "\n".join(line.rstrip() for line in said.getvalue().strip().splitlines())
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.add_directive("verbs", Verbs)
     app.connect("source-read", _links)
     app.connect("autodoc-process-docstring", _constants, priority=400)
+    app.connect("autodoc-process-signature", _signature)
     app.connect("missing-reference", _reference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
