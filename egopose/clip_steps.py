@@ -61,7 +61,7 @@ def read_steps(clip: Clip, missing: Missing, *, use_images: bool) -> Steps:
     Args:
         clip: The clip.
         missing: Policy for frames without a head pose.
-        use_images: Whether the network looks at images; otherwise only their times are read.
+        use_images: Whether anything looks at the images; otherwise only their times are read.
 
     Raises:
         EgoposeError: No frames, no times, sizes that differ from the camera's, a trajectory that does not cover the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ from egopose.camera import Camera
 from egopose.clip import Clip
 from egopose.clip_steps import Missing, Steps, read_steps
 from egopose.errors import EgoposeError, EgoposeWarning
+from egopose.hand_source import Hands, HandSource, open_hands
 from egopose.model.clock import FULL, horizon, split_lookahead
 from egopose.model.imu import imu_features
 from egopose.model.numeric import Said, concatenate
@@ -34,6 +36,11 @@ Mode = Literal["offline", "causal"] | int
 _NOTHING_READ = (
     "these weights do not read images and there are no head poses: the result is an average pose that says nothing "
     "about this clip; give a trajectory, or weights trained for images"
+)
+
+_HANDS_READ = (
+    "these weights do not read images and there are no head poses: only the hands come from this clip, the body is an "
+    "average pose; give a trajectory, or weights trained for images"
 )
 
 
@@ -106,6 +113,8 @@ class Predictor:
         space: str | None = None,
         floor_z: float | Literal["auto"] | None = "auto",
         missing_poses: Missing = "error",
+        hands: Hands = None,
+        smooth: bool = False,
         progress: Any = None,
     ) -> PoseSequence:
         """Joints of the wearer at every frame of a clip.
@@ -120,6 +129,10 @@ class Predictor:
             missing_poses: What happens at frames inside a gap of the trajectory or outside it: refuse ("error"),
                 take the nearest pose ("nearest"), or go on without a pose there ("absent"; such frames have no
                 joints in the world).
+            hands: Another source of hands that is merged with the network's: "mediapipe" (the nets of ``egopose
+                weights fetch``), a file of another network's hands (:mod:`egopose.hand_files`), or estimates made by
+                hand. The result then carries covariances: a hand's distance is known less well than its direction.
+            smooth: Smooth the joints over time, weighted by their error bars (:mod:`egopose.postsmooth`).
             progress: Called with the share done and a word.
 
         Returns:
@@ -132,34 +145,48 @@ class Predictor:
         if not isinstance(clip, Clip):
             raise EgoposeError(f"predict: got a {type(clip).__name__}; expected egopose.Clip(frames=, trajectory=)")
         if clip.trajectory is None and clip.imu is None and "images" not in self.trained:
-            warnings.warn(_NOTHING_READ, EgoposeWarning, stacklevel=2)
+            warnings.warn(_NOTHING_READ if hands is None else _HANDS_READ, EgoposeWarning, stacklevel=2)
         lookahead = _lookahead(mode)
-        steps = read_steps(clip, missing_poses, use_images="images" in self.trained)
+        source = open_hands(hands)
+        see = "images" in self.trained
+        steps = read_steps(clip, missing_poses, use_images=see or source.needs_camera(clip))
+        source.start(steps, clip.camera)
         floor = _floor(floor_z, steps.poses)
-        reader = None if steps.camera is None else FrameReader(steps.camera, self.engine.config)
+        reader = None if steps.camera is None or not see else FrameReader(steps.camera, self.engine.config)
         if lookahead == FULL or reader is None:
-            said = self._offline(clip, steps, reader, lookahead, floor, progress)
+            said = self._offline(clip, steps, reader, lookahead, floor, source, progress)
         else:
-            said = self._streamed(clip, steps, reader, lookahead, floor, progress)
-        return build_sequence(said, steps, self._inputs(clip, steps, mode, floor, missing_poses), space)
+            said = self._streamed(clip, steps, reader, lookahead, floor, source, progress)
+        inputs = Inputs(
+            name=self.name, sha256=self.sha256, trained=self.trained, mode=str(mode), images=reader is not None,
+            trajectory=clip.trajectory is not None, imu=clip.imu is not None, floor_z=floor,
+            sigma_factor=self.engine.sigma_factor, missing_poses=missing_poses, hands=source.notes,
+            smooth=smooth,
+        )  # fmt: skip
+        return build_sequence(said, steps, inputs, space, source.finish(said, self.trained))
 
     def _offline(
-        self, clip: Clip, steps: Steps, reader: FrameReader | None, lookahead: int, floor: float | None, progress: Any
-    ) -> Said:
+        self, clip: Clip, steps: Steps, reader: FrameReader | None, lookahead: int, floor: float | None,
+        source: HandSource, progress: Any,
+    ) -> Said:  # fmt: skip
         if not hasattr(self.engine, "whole"):
             if lookahead == FULL:
                 raise EgoposeError("an exported network runs step by step; use mode='causal' or a number of steps")
-            return self._streamed(clip, steps, reader, lookahead, floor, progress)
+            return self._streamed(clip, steps, reader, lookahead, floor, source, progress)
         look = None if lookahead == FULL else split_lookahead(lookahead)[1]
         ahead = horizon(steps.times_s, lookahead)
         if reader is None:
+            if source.watches:
+                for i, _ in enumerate(_inputs(clip, steps, source, give=False)):
+                    if progress is not None:
+                        progress((i + 1) / (steps.times_s.size + 1), "hands")
             imu = _imu(clip, steps.times_s)
             encoded = encode_sensors(self.engine, steps.times_s, steps.poses, imu, floor_z=floor, horizon_s=ahead)
         else:
             records = []
             stream = encode_clip(
-                self.engine, reader, _inputs(clip, steps), floor_z=floor, poses=steps.poses, times_s=steps.times_s,
-                horizon_s=ahead,
+                self.engine, reader, _inputs(clip, steps, source), floor_z=floor, poses=steps.poses,
+                times_s=steps.times_s, horizon_s=ahead,
             )  # fmt: skip
             for record in stream:
                 records.append(record)
@@ -173,11 +200,12 @@ class Predictor:
         return run_whole(self.engine, steps.times_s, encoded, lookahead=look)  # type: ignore[arg-type]
 
     def _streamed(
-        self, clip: Clip, steps: Steps, reader: FrameReader | None, lookahead: int, floor: float | None, progress: Any
-    ) -> Said:
+        self, clip: Clip, steps: Steps, reader: FrameReader | None, lookahead: int, floor: float | None,
+        source: HandSource, progress: Any,
+    ) -> Said:  # fmt: skip
         session = StreamSession(self.engine, reader=reader, lookahead=lookahead, floor_z=floor)
         finished = []
-        for i, step in enumerate(_inputs(clip, steps)):
+        for i, step in enumerate(_inputs(clip, steps, source, give=reader is not None)):
             finished += session.push(step)
             if progress is not None:
                 progress((i + 1) / (steps.times_s.size + 1), "frames")
@@ -199,6 +227,7 @@ class Predictor:
         lookahead: int = 0,
         floor_z: float | None = 0.0,
         space: str | None = None,
+        hands: Literal["mediapipe"] | None = None,
     ) -> Iterator[PoseSequence]:
         """Live input: one frame in, one pose out.
 
@@ -212,6 +241,7 @@ class Predictor:
             lookahead: Steps of delay: the pose of a frame comes that many frames later, and is better.
             floor_z: Height of the floor in the world, or None.
             space: As in :meth:`predict`.
+            hands: "mediapipe" merges the hands of those nets in, as in :meth:`predict`.
 
         Yields:
             A :class:`PoseSequence` of one frame each, in order.
@@ -221,36 +251,39 @@ class Predictor:
         """
         use = frames is not None and "images" in self.trained
         if frames is not None and trajectory is None and not use:
-            warnings.warn(_NOTHING_READ, EgoposeWarning, stacklevel=2)
-        if use and camera is None:
+            warnings.warn(_NOTHING_READ if hands is None else _HANDS_READ, EgoposeWarning, stacklevel=2)
+        if hands not in (None, "mediapipe"):
+            raise EgoposeError(f"stream: hands is {hands!r}; expected 'mediapipe' or None (files need a whole clip)")
+        source = open_hands(hands)
+        look = use or source.watches
+        if source.watches and frames is None:
+            raise EgoposeError("stream: hands='mediapipe' looks at images; give frames and their camera")
+        if look and camera is None:
             raise EgoposeError("stream: images need their camera; give camera=, for example Camera.pinhole(...)")
         reader = FrameReader(camera, self.engine.config) if use and camera is not None else None
+        source.follow(camera)
         session = StreamSession(self.engine, reader=reader, lookahead=lookahead, floor_z=floor_z)
         inputs = Inputs(
             name=self.name, sha256=self.sha256, trained=self.trained, mode=f"stream, {lookahead} steps ahead",
             images=use, trajectory=trajectory is not None, imu=False, floor_z=floor_z,
-            sigma_factor=self.engine.sigma_factor, missing_poses="absent",
+            sigma_factor=self.engine.sigma_factor, missing_poses="absent", hands=source.notes,
         )  # fmt: skip
 
         def one(finished: Any) -> PoseSequence:
             pose = np.full((1, 4, 4), np.nan) if finished.T_world_camera is None else finished.T_world_camera[None]
             steps = Steps(
-                np.array([finished.time_s]), np.array([finished.number]), pose, camera if use else None, "stream"
+                np.array([finished.time_s]), np.array([finished.number]), pose, camera if look else None, "stream"
             )
-            return build_sequence(finished.said, steps, inputs, space)
+            return build_sequence(finished.said, steps, inputs, space, source.finish(finished.said, self.trained))
 
-        for step in _live(frames, trajectory, times_s, fps, use):
+        for step in _live(frames, trajectory, times_s, fps, look):
+            if source.watches:
+                source.watch(step)
+                step = step if use else replace(step, frame=None)
             for finished in session.push(step):
                 yield one(finished)
         for finished in session.flush():
             yield one(finished)
-
-    def _inputs(self, clip: Clip, steps: Steps, mode: Mode, floor: float | None, missing: Missing) -> Inputs:
-        return Inputs(
-            name=self.name, sha256=self.sha256, trained=self.trained, mode=str(mode), images=steps.camera is not None,
-            trajectory=clip.trajectory is not None, imu=clip.imu is not None, floor_z=floor,
-            sigma_factor=self.engine.sigma_factor, missing_poses=missing,
-        )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Predictor({self.name or self.engine.config.name}, trained for {', '.join(sorted(self.trained))})"
@@ -289,18 +322,28 @@ def _imu(clip: Clip, times_s: NDArray[np.float64]) -> tuple[NDArray[np.float32],
     return imu_features(times_s, clip.imu.times_s, clip.imu.acceleration, clip.imu.angular_velocity)
 
 
-def _inputs(clip: Clip, steps: Steps) -> Iterator[StepInput]:
+def _inputs(clip: Clip, steps: Steps, source: HandSource, *, give: bool = True) -> Iterator[StepInput]:
+    """The steps one by one; the hand source sees each before the network does.
+
+    Args:
+        clip: The clip.
+        steps: Its layout in time.
+        source: Of hands.
+        give: Whether the network wants the images.
+    """
     imu = _imu(clip, steps.times_s)
     images = steps.images()
     for i, time in enumerate(steps.times_s):
         frame = None
-        if steps.camera is not None:
+        if give or source.watches:
             frame = next(images, None)
-            if frame is None:
+            if frame is None and steps.camera is not None:
                 return
         pose = steps.poses[i]
         row = None if imu is None or not imu[1][i] else imu[0][i]
-        yield StepInput(float(time), frame, pose if np.isfinite(pose).all() else None, row)
+        step = StepInput(float(time), frame, pose if np.isfinite(pose).all() else None, row)
+        source.watch(step)
+        yield step if give else replace(step, frame=None)
 
 
 def _live(frames: Any, trajectory: Any, times_s: Any, fps: float | None, use: bool) -> Iterator[StepInput]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from egopose import __version__, rigid
 from egopose.clip_steps import Steps
 from egopose.errors import EgoposeError
+from egopose.hands import HandEstimates, merge
 from egopose.model.headmotion import canonical_rotation
 from egopose.model.numeric import Said
 from egopose.pose import JointStatus, PoseSequence
+from egopose.postsmooth import AGILITY, smooth_path
 from egopose.skeleton import BODY17, BODY17_HANDS
 
 SIGMA_PER_SCALE = 2.0
@@ -34,10 +37,12 @@ class Inputs:
     floor_z: float | None
     sigma_factor: NDArray[np.float32]
     missing_poses: str
+    hands: Mapping[str, Any] | None = None
+    smooth: bool = False
 
     def provenance(self, camera: str | None) -> dict[str, Any]:
         """Plain values for the file."""
-        return {
+        notes: dict[str, Any] = {
             "tool": "egopose predict",
             "version": __version__,
             "weights": self.name,
@@ -49,9 +54,17 @@ class Inputs:
             "floor_z_m": self.floor_z,
             "missing_poses": self.missing_poses,
         }
+        if self.hands is not None:
+            notes["inputs"]["hands"] = True
+            notes["hands"] = dict(self.hands)
+        if self.smooth:
+            notes["smoothed"] = {"agility_m2_s3": AGILITY}
+        return notes
 
 
-def build_sequence(said: Said, steps: Steps, inputs: Inputs, space: str | None) -> PoseSequence:
+def build_sequence(
+    said: Said, steps: Steps, inputs: Inputs, space: str | None, hands: HandEstimates | None = None
+) -> PoseSequence:
     """Joints in the wanted frame.
 
     Args:
@@ -59,38 +72,21 @@ def build_sequence(said: Said, steps: Steps, inputs: Inputs, space: str | None) 
         steps: Times, poses and camera of the same steps.
         inputs: For provenance and calibration.
         space: "world", "head", "camera" or None.
+        hands: Found by something else, to be merged in; the result then has full covariances.
 
     Raises:
         EgoposeError: The frame is not known, or the world was asked for without a trajectory.
     """
-    has_pose = np.isfinite(steps.poses).all(axis=(1, 2))
     camera = "ego" if steps.camera is None or steps.camera.name is None else steps.camera.name
     if space is None:
         space = "world" if inputs.trajectory else "camera"
+    T_space_camera = _placement(said, steps, inputs, space)
     xyz = said.xyz.astype(np.float64)
-    if space == "world":
-        if not inputs.trajectory:
-            raise EgoposeError("joints in the world need a trajectory; ask for space='camera' or 'head'")
-        xyz = rigid.transform_points(steps.poses, xyz)
-    elif space == "head":
-        R = canonical_rotation(said.up.astype(np.float64))
-        # the told floor wins over the predicted one
-        height = said.height.astype(np.float64)
-        if inputs.floor_z is not None:
-            height = np.where(has_pose, steps.poses[:, 2, 3] - inputs.floor_z, height)
-        t = np.zeros((xyz.shape[0], 3))
-        t[:, 2] = height
-        xyz = rigid.transform_points(rigid.make_transform(R, t), xyz)
-    elif space == "camera":
-        space = f"camera:{camera}"
-    else:
-        raise EgoposeError(f"space is {space!r}; expected 'world', 'head' or 'camera'")
     seen = np.zeros(said.log_scale.shape, dtype=bool)
-    if steps.camera is not None:
-        seen = steps.camera.visible(said.xyz.astype(np.float64), frame="camera") & (said.visible > 0)
+    if steps.camera is not None and inputs.images:
+        seen = steps.camera.visible(xyz, frame="camera") & (said.visible > 0)
     factor = np.where(seen, inputs.sigma_factor[1], inputs.sigma_factor[0])
-    sigma = SIGMA_PER_SCALE * np.exp(said.log_scale) * factor
-    status = np.where(seen, np.uint8(JointStatus.OK), np.uint8(JointStatus.OUT_OF_VIEW))
+    sigma = np.asarray(SIGMA_PER_SCALE * np.exp(said.log_scale) * factor, dtype=np.float64)
     if "hands" not in inputs.trained:
         # only the wrist is known: the body says where it is
         wrists = BODY17_HANDS.indices(["left_hand_wrist", "right_hand_wrist"])
@@ -98,16 +94,67 @@ def build_sequence(said: Said, steps: Steps, inputs: Inputs, space: str | None) 
         xyz[:, fingers] = np.nan
         body = BODY17_HANDS.indices(["left_wrist", "right_wrist"])
         sigma[:, wrists] = sigma[:, body]
-    lost = ~np.isfinite(xyz).all(axis=-1)
+    covariance = None
+    if hands is not None:
+        xyz, covariance, found = merge(xyz, sigma[..., None, None] ** 2 * np.eye(3), hands)
+        seen |= found
+    if inputs.smooth:
+        xyz = _smoothed(xyz, sigma[..., None, None] ** 2 * np.eye(3) if covariance is None else covariance, steps)
+    if covariance is not None:
+        R = T_space_camera[:, None, :3, :3]
+        covariance = R @ covariance @ np.swapaxes(R, -1, -2)
+        sigma = np.sqrt(np.trace(covariance, axis1=-2, axis2=-1) / 3)
+    xyz = rigid.transform_points(T_space_camera, xyz)
+    lost: NDArray[np.bool_] = np.asarray(~np.isfinite(xyz).all(axis=-1))
+    status = np.where(seen, np.uint8(JointStatus.OK), np.uint8(JointStatus.OUT_OF_VIEW))
     status[lost] = JointStatus.MISSING
     sigma = np.where(lost, np.nan, sigma)
+    spread = None if covariance is None else np.where(lost[..., None, None], np.nan, covariance).astype(np.float32)
     return PoseSequence(
         skeleton=BODY17_HANDS,
         frames=steps.frames,
         times_s=steps.times_s,
         xyz=xyz.astype(np.float32),
         sigma=sigma.astype(np.float32),
+        covariance=spread,
         status=status.astype(np.uint8),
-        space=space,
+        space=f"camera:{camera}" if space == "camera" else space,
         provenance=inputs.provenance(None if steps.camera is None else f"{camera} ({steps.camera.model})"),
     )
+
+
+def _smoothed(xyz: NDArray[np.float64], covariance: NDArray[np.float64], steps: Steps) -> NDArray[np.float64]:
+    """Joints smoothed in the world where head poses are known; without any, in the camera's own frame."""
+    has_pose = np.isfinite(steps.poses).all(axis=(1, 2))
+    if not has_pose.any():
+        return smooth_path(steps.times_s, xyz, covariance)
+    T = steps.poses[has_pose]
+    R = T[:, None, :3, :3]
+    world = smooth_path(
+        steps.times_s[has_pose], rigid.transform_points(T, xyz[has_pose]),
+        R @ covariance[has_pose] @ np.swapaxes(R, -1, -2),
+    )  # fmt: skip
+    out = xyz.copy()
+    out[has_pose] = rigid.transform_points(rigid.invert(T), world)
+    return out
+
+
+def _placement(said: Said, steps: Steps, inputs: Inputs, space: str) -> NDArray[np.float64]:
+    """``T_space_camera`` (T, 4, 4) of each step, NaN where it is not known."""
+    n = said.xyz.shape[0]
+    if space == "world":
+        if not inputs.trajectory:
+            raise EgoposeError("joints in the world need a trajectory; ask for space='camera' or 'head'")
+        return steps.poses
+    if space == "camera":
+        return np.tile(np.eye(4), (n, 1, 1))
+    if space != "head":
+        raise EgoposeError(f"space is {space!r}; expected 'world', 'head' or 'camera'")
+    # the told floor wins over the predicted one
+    height = said.height.astype(np.float64)
+    if inputs.floor_z is not None:
+        has_pose = np.isfinite(steps.poses).all(axis=(1, 2))
+        height = np.where(has_pose, steps.poses[:, 2, 3] - inputs.floor_z, height)
+    t = np.zeros((n, 3))
+    t[:, 2] = height
+    return rigid.make_transform(canonical_rotation(said.up.astype(np.float64)), t)

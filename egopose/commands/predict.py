@@ -36,9 +36,7 @@ def load_camera(source: str, size: tuple[int, int]) -> Camera:
         focal = size[0] / 2 / math.tan(math.radians(angle) / 2)
         return Camera.pinhole(focal, None, size, name="ego")
     path, _, name = source.rpartition(":") if not Path(source).exists() and ":" in source else (source, "", "")
-    from egopose.io import load
-
-    found = load(path or source)
+    found = _load_calibration(path or source, size)
     if isinstance(found, Camera):
         return found
     if not isinstance(found, Rig):
@@ -48,6 +46,21 @@ def load_camera(source: str, size: tuple[int, int]) -> Camera:
     if len(found) != 1:
         raise EgoposeError(f"{path}: holds {len(found)} cameras; choose one with --camera {path}:NAME: {found.names}")
     return found.cameras[0]
+
+
+def _load_calibration(path: str, size: tuple[int, int]) -> Any:
+    """A calibration file; one that does not store the image size is that of the clip's images."""
+    from egopose.io import load
+    from egopose.io.registry import detect
+
+    if "size" not in detect(path).options["read"]:
+        return load(path)
+    try:
+        return load(path)
+    except EgoposeError as error:
+        if "size is not stored" not in str(error):
+            raise
+    return load(path, size=size)
 
 
 def load_trajectory(path: Path) -> Trajectory:
@@ -80,6 +93,8 @@ def predict(
     mode: str = "offline",
     space: Literal["world", "head", "camera"] | None = None,
     missing_poses: Literal["error", "nearest", "absent"] = "error",
+    hands: str | None = None,
+    smooth: bool = False,
     cost: bool = False,
     json: bool = False,
 ) -> None:
@@ -95,6 +110,9 @@ def predict(
         mode: offline, causal, or the number of frames to look ahead.
         space: Frame of the result; by default world with a trajectory, else camera.
         missing_poses: What to do where the trajectory has a gap or ends early.
+        hands: Another source of hands, merged in: mediapipe (the nets of "egopose weights fetch"), or a file of another
+            network's hands (.npz or .json, for example of HaMeR or WiLoR).
+        smooth: Smooth the joints over time, each as far as its error bar allows.
         cost: Print what a streamed frame costs (parameters, operations, bytes, time, estimated energy) and stop.
         json: Print one JSON object.
     """
@@ -123,7 +141,10 @@ def predict(
     recording = Clip(frames=clip, camera=lens, trajectory=path)
     predictor = Predictor.from_pretrained(weights, device=device)
     with progress_bar("predict") as progress:
-        pose = predictor.predict(recording, mode=ahead, space=space, missing_poses=missing_poses, progress=progress)
+        pose = predictor.predict(
+            recording, mode=ahead, space=space, missing_poses=missing_poses, hands=hands, smooth=smooth,
+            progress=progress,
+        )  # fmt: skip
     save(pose, out)
     inputs = dict(pose.provenance)
     counts = {name: count for name, count in pose.status_counts().items() if count}
