@@ -133,7 +133,7 @@ def test_batches_follow_from_the_step(rendered: dict, tmp_path: Path) -> None:
 def test_hands_alone_teach_no_body_and_no_gravity(rendered: dict, tmp_path: Path) -> None:
     crops = HandCrops(**{k: rendered[k] for k in rendered if k != "subject"}, subjects={"generated"})
     run = settings(tmp_path)
-    batch, model = CropSource(crops, run).batch(0), build(TINY, 0)
+    batch, model = CropSource(crops, run).batch(0), build(TINY, 0).eval()
     output, encoded = model(batch.frames, batch.rotation, batch.first, batch.rest)
     loss, terms = total_loss(output, encoded, batch.targets, run.loss, 1000)
     assert torch.isfinite(loss)
