@@ -92,7 +92,7 @@ def test_defects_are_in_the_files(root: Path) -> None:
 def test_cameras_portrait_bad_and_missing(data: EgoExo4D) -> None:
     take = data["standin_cooking_01_1"]
     cameras = take.exo_cameras
-    assert set(cameras) == set(take.exo_names) == {f"cam0{i}" for i in range(1, 7)}
+    assert set(cameras) == set(take.exo_names) == {f"cam0{i}" for i in range(1, 8)}
     assert cameras[PORTRAIT].portrait
     assert cameras[PORTRAIT].raw.size == cameras[PORTRAIT].undistorted.size == (2160, 3840)
     assert cameras["cam01"].raw.size == (3840, 2160)
@@ -100,7 +100,7 @@ def test_cameras_portrait_bad_and_missing(data: EgoExo4D) -> None:
     assert "bad" in cameras[BAD].problem
     assert cameras[MISSING].problem == "no calibration"
     assert cameras["cam01"].problem is None
-    assert take.rig("raw").names == ["cam01", "cam02", "cam03", PORTRAIT]
+    assert take.rig("raw").names == ["cam01", "cam02", "cam03", PORTRAIT, "cam07"]
     assert BAD in take.rig("undistorted", keep_bad=True).names
     assert {c.image_space for c in take.rig("raw").cameras} == {"raw"}
     assert {c.image_space for c in take.rig("undistorted").cameras} == {"undistorted"}
@@ -184,10 +184,10 @@ def test_head_poses_gaps_and_policies(data: EgoExo4D) -> None:
 def test_landscape_camera_points_its_x_axis_to_the_ground(data: EgoExo4D) -> None:
     _, T = data["standin_piano_01_2"].head_poses(policy="skip")
     # x of the camera in the world, z component: down
-    assert T[:, 2, 0].max() < -0.6
+    assert T[:, 2, 0].max() < -0.5
     clip = data["standin_piano_01_2"].clip("body")
     # the clip is upright: its y axis points down and its z forward and a little down
-    assert clip.trajectory.T_world_camera[:, 2, 1].max() < -0.6
+    assert clip.trajectory.T_world_camera[:, 2, 1].max() < -0.5
     assert clip.camera.size == (1408, 1408)
     with pytest.raises(EgoposeError, match="takes"):
         data["standin_piano_01_2"].clip("hand")

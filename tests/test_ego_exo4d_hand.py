@@ -14,7 +14,7 @@ from egopose.demo import walking_wearer
 from egopose.ego_exo4d import EgoExo4D, build_hand_gt, make_standin
 from egopose.ego_exo4d.handgt import COLUMNS, truth_of, write_hand_gt
 from egopose.ego_exo4d.index import IndexedAnnotation
-from egopose.ego_exo4d.standin_world import head_camera
+from egopose.ego_exo4d.standin_world import person, wearer
 from egopose.rigid import invert
 from egopose.skeleton import BODY17_HANDS, HAND21, HANDS42
 
@@ -93,7 +93,8 @@ def random_take(seed: int) -> tuple[IndexedAnnotation, np.ndarray, np.ndarray]:
     """A take whose hands are disturbed in every way that a rule looks at."""
     rng = np.random.default_rng(seed)
     frames = np.sort(rng.choice(400, 60, replace=False)).astype(np.int64)
-    joints, T = head_camera(frames / 30.0, seed)
+    joints, motion = wearer(frames / 30.0, person(seed), seed)
+    T = motion.T_world_camera
     hands = BODY17_HANDS.indices(list(HANDS42.joints))
     xyz = joints[:, hands] + rng.normal(0, 0.002, (60, 42, 3))
     wild = rng.random((60, 42)) < rng.choice([0.0, 0.05, 0.2], (60, 1))

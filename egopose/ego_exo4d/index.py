@@ -26,6 +26,7 @@ from egopose.ego_exo4d.index_batch import Parsed, read_files
 from egopose.errors import EgoposeError
 from egopose.files import atomic_path, read_json, sha256_file, write_json
 from egopose.io.columnar_cache import cache_folder
+from egopose.npz import map_npy
 from egopose.skeleton import BODY17, HANDS42, Skeleton
 
 VERSION = 1
@@ -349,13 +350,11 @@ class AnnotationIndex:
             try:
                 self._maps[segment] = {
                     # plain arrays over the map: slicing a memmap object is slow
-                    name: np.asarray(np.load(self.folder / segment / f"{name}.npy", mmap_mode="r")).view(np.ndarray)
+                    name: map_npy(self.folder / segment / f"{name}.npy").view(np.ndarray)
                     for name in COLUMNS
                 }
-            except (OSError, ValueError) as error:
-                raise EgoposeError(
-                    f"{self.folder / segment}: the kept columns are damaged ({error}); delete {self.folder}"
-                ) from error
+            except EgoposeError as error:
+                raise EgoposeError(f"{error}; delete {self.folder}, the columns are then made again") from error
         return self._maps[segment]
 
 
