@@ -16,7 +16,7 @@ import numpy as np
 from egopose.camera import Camera
 from egopose.errors import EgoposeWarning
 from egopose.io.ego_exo4d_cameras import read_camera_pose, read_gopro_calibs
-from egopose.io.fields import read_csv
+from egopose.io.fields import mapping, read_csv
 from egopose.rig import Rig
 
 BALANCE = 0.8
@@ -92,7 +92,7 @@ def read_undistorted(path: Path) -> dict[str, Camera]:
     """The exo cameras of a ``camera_pose`` file; empty where it has the head camera only."""
     from egopose.files import read_json
 
-    content = read_json(path)
+    content = mapping(read_json(path), str(path))
     if not any(isinstance(e, dict) and isinstance(e.get("camera_extrinsics"), list) for e in content.values()):
         return {}
     rig = read_camera_pose(path, part="rig")

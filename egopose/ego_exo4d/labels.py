@@ -135,14 +135,20 @@ def agreement(ours: PoseSequence, theirs: PoseSequence) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def pose_path(kind: str, uid: str) -> str:
+    """Where the labels of a take lie with verdicts and error bars, which the official layout has no room for."""
+    return f"poses/{kind}/{uid}.npz"
+
+
 def label_take(
     root: str, uid: str, kind: Kind, out: str, detector: str | None = None, cache: str | None = None
 ) -> dict[str, Any]:
-    """Label one take and write ``<out>/annotations/ego_pose/<split>/<kind>/automatic/<uid>.json``.
+    """Label one take: ``<out>/annotations/ego_pose/<split>/<kind>/automatic/<uid>.json`` and :func:`pose_path`.
 
     Returns:
         The file, joints, and the agreement with the shipped automatic labels where there are any.
     """
+    from egopose.io import save
     from egopose.triangulate.take import triangulate_take
 
     take = EgoExo4D(root, cache=cache)[uid]
@@ -156,9 +162,11 @@ def label_take(
     path = Path(out) / annotation_path(take.split or "train", kind, "automatic", uid)
     with atomic_write(path, "w") as stream:
         json.dump(annotation_document(solved.pose, used, take.rig("undistorted")), stream)
+    save(solved.pose, Path(out) / pose_path(kind, uid))
     result: dict[str, Any] = {
         "take_uid": uid, "take_name": take.name, "kind": kind, "path": str(path),
-        "frames": solved.pose.n_frames, "joints": int(solved.pose.valid.sum()), "notes": list(solved.notes),
+        "cameras": list(rig.names), "frames": solved.pose.n_frames, "joints": int(solved.pose.valid.sum()),
+        "status": solved.pose.status_counts(), "notes": list(solved.notes),
     }  # fmt: skip
     if take.annotated(kind, "automatic"):
         result["agreement"] = agreement(solved.pose, take.joints_3d(kind, "automatic"))

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -186,7 +186,7 @@ def make_standin(
     takes: int = 3,
     seed: int = 0,
     seconds: float = 6.0,
-    videos: bool = False,
+    videos: bool | Literal["ego"] = False,
     video_height: int = 448,
     progress: Callable[[float, str], None] | None = None,
 ) -> Mapping[str, Any]:
@@ -201,7 +201,7 @@ def make_standin(
         takes: Number of takes; they go to train, val, test in turn, two to a capture.
         seed: Everything follows from it.
         seconds: Length of a take.
-        videos: Render the exo cameras and the head camera as mp4.
+        videos: Render the exo cameras and the head camera as mp4; "ego" the head camera alone.
         video_height: Height of those videos; 448 as in the downscaled release.
         progress: Called with the share done and the name of the take.
 
@@ -230,7 +230,7 @@ def make_standin(
         if videos:
             from egopose.ego_exo4d.standin_video import write_videos
 
-            write_videos(root / "takes" / world.name, world, video_height)
+            write_videos(root / "takes" / world.name, world, video_height, exo=videos is True)
     write_lists(root, worlds)
     # last: a folder without takes.json is not complete
     _metadata(root, worlds, seed)

@@ -55,10 +55,10 @@ def video_folder(take: Path, height: int, full: int) -> Path:
     return folder if height == full else folder / "downscaled" / str(height)
 
 
-def write_videos(take: Path, world: World, height: int) -> None:
+def write_videos(take: Path, world: World, height: int, *, exo: bool = True) -> None:
     """Render the exo cameras and the head camera of a take; frame i of each video is frame i of the take."""
     room, figure = Room(world.seed), Figure(world.body, world.seed)
-    for name, camera in world.cameras.items():
+    for name, camera in world.cameras.items() if exo else ():
         seen = camera.scaled(video_size(camera.size, height))
         backdrop = room.image(_rays(seen), seen)
         with VideoWriter(video_folder(take, height, 2160) / f"{name}.mp4", FPS, crf=18) as video:
