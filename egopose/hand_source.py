@@ -131,7 +131,11 @@ class _MediaPipe(HandSource):
         n = said.xyz.shape[0]
         if len(self._found) < n:
             raise EgoposeError(f"clip: {len(self._found)} frames came of {n} that were announced")
-        frames = [self._found.popleft() for _ in range(n)]
+        frames: list[Mapping[str, Any]] = [self._found.popleft() for _ in range(n)]
+        if n > 1:
+            from egopose.detect.palm import settle_sides
+
+            frames = list(settle_sides(frames))
         size = hand_size(said.bones) if "hands" in trained else 1.0
         return lift_found(frames, template=adult_hand() * size, source=self.notes)
 

@@ -9,7 +9,8 @@ shape was worse than points and depths.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -23,7 +24,7 @@ Image = NDArray[np.uint8]
 Array = NDArray[np.float64]
 
 PALM_PX, HAND_PX = 192, 224
-FOUND, PRESENT = 0.5, 0.5
+FOUND, PRESENT = 0.3, 0.5
 """Least score of a palm, least presence of a hand."""
 
 DEPTH_GAIN = 2.6
@@ -31,6 +32,9 @@ DEPTH_GAIN = 2.6
 
 SAME_HAND = 0.35
 """Two hands whose joints are closer than this, in half sides of their view, are one."""
+
+PLACE = 2.0
+"""Log odds that a hand is a right one per unit of its direction to the right."""
 
 _PALM = HAND21.indices([j for j in HAND21.joints if not j.endswith(("_3", "_4")) or j == "thumb_3"])
 _WRIST, _MIDDLE = HAND21.index("wrist"), HAND21.index("middle_1")
@@ -47,6 +51,7 @@ class FoundHand:
         depth: (21,) relative depth, larger is farther, in half sides.
         presence: In [0, 1].
         right: Probability that it is a right hand, of this frame alone.
+        track: Number of the track it belongs to.
     """
 
     view: View
@@ -54,6 +59,18 @@ class FoundHand:
     depth: Array
     presence: float
     right: float
+    track: int = -1
+
+    @property
+    def log_odds(self) -> float:
+        """Evidence that it is a right hand, of this frame alone."""
+        p = float(np.clip(self.right, 0.02, 0.98))
+        return math.log(p / (1 - p))
+
+    @property
+    def place(self) -> float:
+        """Evidence from where it is: a wearer's right hand is mostly to the right."""
+        return PLACE * float(self.rays[:, 0].mean())
 
     @property
     def rays(self) -> Array:
@@ -177,9 +194,10 @@ def view_of_hand(rays: Array) -> View | None:
 
 @dataclass
 class _Track:
+    number: int
     rays: Array
-    evidence: float
-    """Sum of log odds that it is a right hand."""
+    evidence: float = 0.0
+    """Sum of log odds that it is a right hand; old frames fade."""
     age: int = 0
 
 
@@ -200,6 +218,7 @@ class HandTracker:
     _pose: Array | None = None
     _count: int = 0
     _turn: int = 0
+    _born: int = -1
 
     def __post_init__(self) -> None:
         self._views = search_views(self.camera)
@@ -247,10 +266,9 @@ class HandTracker:
                     break
                 return
         track.rays, track.age = found.rays, track.age + 1
-        p = float(np.clip(found.right, 0.02, 0.98))
-        # old frames fade: a track may jump from one hand to the other
-        track.evidence = 0.95 * track.evidence + math.log(p / (1 - p))
-        kept.append((track, found))
+        # a track may jump from one hand to the other
+        track.evidence = 0.95 * track.evidence + found.log_odds
+        kept.append((track, replace(found, track=track.number)))
 
     def _search(self, frame: Image, kept: list[tuple[_Track, FoundHand]]) -> None:
         views = [self._views[0], self._views[1 + self._turn % (len(self._views) - 1)]]
@@ -269,7 +287,8 @@ class HandTracker:
                 better = view_of_hand(rough.rays)
                 found = None if better is None else self._look(frame, better)
                 if found is not None:
-                    self._keep(kept, _Track(found.rays, 0.0), found)
+                    self._born += 1
+                    self._keep(kept, _Track(self._born, found.rays), found)
 
     @staticmethod
     def _covers(hand: FoundHand, target: View) -> bool:
@@ -278,11 +297,22 @@ class HandTracker:
 
     @staticmethod
     def _sides(kept: list[tuple[_Track, FoundHand]]) -> dict[str, FoundHand]:
-        if not kept:
-            return {}
-        if len(kept) == 1:
-            track, hand = kept[0]
-            return {"right" if track.evidence > 0 else "left": hand}
-        # two hands of one person are a left and a right one: the sum of evidence decides
-        (a, first), (b, second) = kept
-        return {"right": first, "left": second} if a.evidence >= b.evidence else {"right": second, "left": first}
+        return name_sides([(hand, track.evidence + hand.place) for track, hand in kept])
+
+
+def name_sides(hands: list[tuple[FoundHand, float]]) -> dict[str, FoundHand]:
+    """Up to two hands of one frame by side, given the evidence for each that it is a right one."""
+    if len(hands) < 2:
+        return {"right" if evidence > 0 else "left": hand for hand, evidence in hands}
+    # two hands of one person are a left and a right one: the more likely assignment
+    (first, a), (second, b) = hands
+    return {"right": first, "left": second} if a >= b else {"right": second, "left": first}
+
+
+def settle_sides(frames: Sequence[Mapping[str, FoundHand]]) -> list[dict[str, FoundHand]]:
+    """Sides named again with all frames of each track: its first frames know little."""
+    total: dict[int, float] = {}
+    for found in frames:
+        for hand in found.values():
+            total[hand.track] = total.get(hand.track, 0.0) + hand.log_odds + hand.place
+    return [name_sides([(hand, total[hand.track]) for hand in found.values()]) for found in frames]
