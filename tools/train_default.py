@@ -32,11 +32,11 @@ STAGES: dict[str, dict[str, Any]] = {
                                         "foot", "gravity", "height", "heat")},
     },
     "images": {
-        "steps": 1000, "lr": 1.0e-3, "warmup": 50, "eval_every": 200, "save_every": 25, "amp": "bf16",
+        "steps": 1000, "lr": 1.0e-3, "warmup": 50, "eval_every": 500, "save_every": 25, "amp": "bf16",
         "rendered_window": 12, "rendered_batch": 5, "motion_every": 6, "crops_every": 6,
     },
     "all": {
-        "steps": 300, "lr": 2.0e-4, "warmup": 20, "eval_every": 100, "save_every": 25, "amp": "bf16",
+        "steps": 300, "lr": 2.0e-4, "warmup": 20, "eval_every": 150, "save_every": 25, "amp": "bf16",
         "rendered_window": 24, "rendered_batch": 3, "motion_every": 3, "crops_every": 6,
     },
 }  # fmt: skip
