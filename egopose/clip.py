@@ -72,8 +72,22 @@ class Clip:
             )
         if self.trajectory is not None and not isinstance(self.trajectory, Trajectory):
             raise EgoposeError(f"clip: trajectory is a {type(self.trajectory).__name__}; expected egopose.Trajectory")
+        if self.camera is not None:
+            from egopose.camera import Camera
+
+            if not isinstance(self.camera, Camera):
+                raise EgoposeError(f"clip: camera is a {type(self.camera).__name__}; expected egopose.camera.Camera")
+        if self.imu is not None and not isinstance(self.imu, Imu):
+            raise EgoposeError(f"clip: imu is a {type(self.imu).__name__}; expected egopose.clip.Imu")
+        if self.target is not None and not isinstance(self.target, PoseSequence):
+            raise EgoposeError(f"clip: target is a {type(self.target).__name__}; expected egopose.PoseSequence")
+        if self.frames is not None and not isinstance(self.frames, str | os.PathLike | Iterable):
+            raise EgoposeError(f"clip: frames is a {type(self.frames).__name__}; expected a video file or images")
         if self.times_s is not None:
-            times = np.asarray(self.times_s, dtype=np.float64)
+            try:
+                times = np.asarray(self.times_s, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise EgoposeError("clip: times are not numbers; expected seconds, one per image") from error
             if times.ndim != 1 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
                 raise EgoposeError("clip: times must be one-dimensional, finite and increasing")
             object.__setattr__(self, "times_s", times)

@@ -80,6 +80,10 @@ class Predictor:
         Raises:
             EgoposeError: No such weights, a corrupted or foreign file, or no GPU where one was asked for.
         """
+        if not isinstance(name_or_path, str | os.PathLike):
+            raise EgoposeError(
+                f"weights: got {name_or_path!r}; expected a name such as 'nano', or the path of a .safetensors file"
+            )
         import torch
 
         from egopose.model.device import pick_device
@@ -146,6 +150,8 @@ class Predictor:
             raise EgoposeError(f"predict: got a {type(clip).__name__}; expected egopose.Clip(frames=, trajectory=)")
         if clip.trajectory is None and clip.imu is None and "images" not in self.trained:
             warnings.warn(_NOTHING_READ if hands is None else _HANDS_READ, EgoposeWarning, stacklevel=2)
+        if progress is not None and not callable(progress):
+            raise EgoposeError(f"progress is {progress!r}; expected a function of the share done and a word, or None")
         lookahead = _lookahead(mode)
         source = open_hands(hands)
         see = "images" in self.trained
@@ -305,9 +311,9 @@ LOWEST_HEAD_M, HIGHEST_HEAD_M = 0.4, 2.3
 def _floor(floor_z: float | Literal["auto"] | None, poses: NDArray[np.float64]) -> float | None:
     if floor_z is None:
         return None
-    if floor_z != "auto":
-        if not np.isfinite(floor_z):
-            raise EgoposeError(f"floor_z is {floor_z}; expected metres, None or 'auto'")
+    if not isinstance(floor_z, str) or floor_z != "auto":
+        if isinstance(floor_z, str) or not np.isfinite(floor_z):
+            raise EgoposeError(f"floor_z is {floor_z!r}; expected metres, None or 'auto'")
         return float(floor_z)
     heights = poses[:, 2, 3]
     heights = heights[np.isfinite(heights)]

@@ -32,7 +32,9 @@ class Trajectory:
     T_world_camera: NDArray[np.float64]
     max_gap_s: float | None = None
 
-    def __init__(self, times_s: ArrayLike, T_world_camera: ArrayLike, *, max_gap_s: float | None = None) -> None:
+    def __init__(
+        self, times_s: ArrayLike, T_world_camera: ArrayLike | None = None, *, max_gap_s: float | None = None
+    ) -> None:
         """Check once and keep.
 
         Args:
@@ -43,8 +45,18 @@ class Trajectory:
         Raises:
             EgoposeError: Shapes disagree, times do not increase, a pose is not finite or not rigid.
         """
-        times = np.array(times_s, dtype=np.float64)
-        poses = np.asarray(T_world_camera, dtype=np.float64)
+        if T_world_camera is None:
+            raise EgoposeError(
+                "trajectory: got times without poses; expected Trajectory(times_s, T_world_camera) (a file is read by "
+                "egopose.load)"
+            )
+        try:
+            times = np.array(times_s, dtype=np.float64)
+            poses = np.asarray(T_world_camera, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise EgoposeError(
+                "trajectory: times or poses are not numbers; expected (T,) seconds and (T, 4, 4) metres"
+            ) from error
         if times.ndim != 1 or times.size == 0:
             raise EgoposeError(f"trajectory: times have shape {times.shape}; expected (T,) with at least one time")
         if poses.ndim != 3 or poses.shape[0] != times.size:
@@ -71,6 +83,8 @@ class Trajectory:
         if max_gap_s is None:
             step = float(np.median(np.diff(times))) if times.size > 1 else 0.0
             max_gap_s = max(10 * step, 0.1)
+        if isinstance(max_gap_s, str) or not max_gap_s > 0:
+            raise EgoposeError(f"trajectory: max_gap_s is {max_gap_s!r}; expected a positive number of seconds")
         object.__setattr__(self, "max_gap_s", float(max_gap_s))
         times.setflags(write=False)
         self.T_world_camera.setflags(write=False)

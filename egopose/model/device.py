@@ -13,6 +13,8 @@ def pick_device(name: str) -> torch.device:
     Raises:
         EgoposeError: The name is not known, or a GPU was asked for and there is none.
     """
+    if not isinstance(name, str):
+        raise EgoposeError(f"device is {name!r}; expected 'cpu', 'cuda', 'cuda:N' or 'auto'")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

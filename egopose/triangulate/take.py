@@ -267,6 +267,8 @@ def triangulate_take(
             :func:`~egopose.triangulate.triangulate_points`.
     """
     take = prepare_take(rig, observations, config)
+    if progress is not None and not callable(progress):
+        raise EgoposeError(f"progress is {progress!r}; expected a function of the share done and a word, or None")
     tell = progress or _silent
     if stages is None:
         from egopose.triangulate.stages import stages_for
