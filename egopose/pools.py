@@ -5,9 +5,12 @@ from __future__ import annotations
 import concurrent.futures as futures
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Literal, NoReturn
 
@@ -16,6 +19,8 @@ from egopose.errors import EgoposeError, require
 
 Engine = Literal["processes", "dask"]
 """Names of the places."""
+GRACE_S = 5
+"""Seconds that a worker without a parent has to remove its temporary files."""
 WAIT_S = 30
 """Seconds that a cluster may take to have its first worker."""
 
@@ -44,12 +49,24 @@ def work_in(folder: str) -> None:
 
 
 def _leave(signum: int, frame: object) -> NoReturn:
-    # through the normal path, so that temporary files are removed
+    # through the normal path, so that temporary files are removed; a second signal must not cut that short
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(128 + signum)
+
+
+def _follow_parent() -> None:
+    """End this process when its parent is gone (killed): nobody would collect its results."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_S)
+        os._exit(1)
 
 
 def _start_worker() -> None:
     one_thread()
+    threading.Thread(target=_follow_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _leave)
     # Ctrl-C reaches the whole group; the parent decides and stops its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
