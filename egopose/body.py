@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import zipfile
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from egopose.errors import EgoposeError
+from egopose.npz import read_npz
 from egopose.skeleton import BODY17_HANDS, FINGERS
 
 Array = NDArray[np.float64]
@@ -205,16 +205,7 @@ def load_body(path: str | os.PathLike[str] | None = None) -> BodyModel:
     if path is None:
         return _packaged()
     path = Path(path)
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            lost = [key for key in _KEYS if key not in archive]
-            if lost:
-                raise EgoposeError(f"{path}: has no array {lost[0]!r}; expected {', '.join(_KEYS)}")
-            data = {key: archive[key] for key in _KEYS}
-    except EgoposeError:
-        raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EgoposeError(f"{path}: cannot be read as a body ({error}); install the package again") from error
+    data = read_npz(path, _KEYS, what="a body")
     names = tuple(str(name) for name in data["point_names"])
     cuts = np.split(data["mark_vertices"].astype(np.int64), np.cumsum(data["mark_counts"])[:-1])
     marks = {str(name): cut for name, cut in zip(data["mark_names"], cuts)}

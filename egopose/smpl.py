@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from egopose import rigid
 from egopose.errors import EgoposeError, require
+from egopose.npz import read_npz
 from egopose.pose import PoseSequence
 from egopose.skeleton import BODY17, BODY17_HANDS, HANDED, Skeleton
 
@@ -174,17 +174,7 @@ def read_model_file(path: str | os.PathLike[str], kind: Kind) -> dict[str, NDArr
             f"{path}: pickled model files run code when opened and are not read; convert the file once with "
             "tools/convert_smpl_pkl.py of the repository, then give the .npz"
         )
-    arrays: dict[str, NDArray[Any]] = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            for key in (*_KEYS["common"], *_KEYS[kind]):
-                if key not in archive.files:
-                    raise EgoposeError(f"{path}: has no array {key!r}; a {kind} model file was expected")
-                arrays[key] = archive[key]
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        if isinstance(error, EgoposeError):
-            raise
-        raise EgoposeError(f"{path}: not a readable .npz model file ({error})") from error
+    arrays = read_npz(path, (*_KEYS["common"], *_KEYS[kind]), what=f"a {kind} model file")
     joints, vertices = arrays["J_regressor"].shape
     if joints != _MODEL_JOINTS[kind] or arrays["v_template"].shape != (vertices, 3):
         raise EgoposeError(
@@ -289,13 +279,15 @@ def read_parameters(path: str | os.PathLike[str], kind: Kind) -> tuple[dict[str,
         EgoposeError: Unreadable, or none of the expected arrays.
     """
     known = {"global_orient", "body_pose", "betas", "transl", "left_hand_pose", "right_hand_pose", "hand_pose"}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            wanted = known | {"poses", "trans", "mocap_framerate", "mocap_frame_rate", "fps"}
-            found = {key: archive[key] for key in archive.files if key in wanted}
-    except (OSError, zipfile.BadZipFile, ValueError) as error:
-        raise EgoposeError(f"{path}: not a readable .npz of pose parameters ({error})") from error
-    rate = next((float(found[k]) for k in ("mocap_framerate", "mocap_frame_rate", "fps") if k in found), None)
+    wanted = known | {"poses", "trans", "mocap_framerate", "mocap_frame_rate", "fps"}
+    found = read_npz(path, (), what="pose parameters", optional=sorted(wanted))
+    wrong = next((key for key, value in found.items() if value.dtype.kind not in "fiu"), None)
+    if wrong is not None:
+        raise EgoposeError(f"{path}: {wrong} holds {found[wrong].dtype}; expected numbers")
+    named = next((found[k] for k in ("mocap_framerate", "mocap_frame_rate", "fps") if k in found), None)
+    rate = None if named is None else float(named.reshape(-1)[0]) if named.size == 1 else float("nan")
+    if rate is not None and not 0 < rate < float("inf"):
+        raise EgoposeError(f"{path}: the frame rate is {rate}; expected one positive number")
     if "poses" in found:
         poses = np.asarray(found["poses"], dtype=np.float64)
         width = {"smpl": 72, "smplh": 156, "smplx": 165}.get(kind)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from egopose.candidates import Candidates2D
 from egopose.detect.base import make_detector
 from egopose.detect.weights import cache_folder
 from egopose.errors import EgoposeError
 from egopose.files import atomic_path, sha256_file
+from egopose.npz import read_npz
 from egopose.observations import Observations2D
 from egopose.shard import Shard, run_shards
 from egopose.skeleton import BODY17_HANDS, get_skeleton
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 _DARK = 8.0
+_KEPT = ("uv_px", "score", "frames", "fps", "size", "skeleton", "notes")
 
 
 def list_videos(folder: str | os.PathLike[str]) -> dict[str, Path]:
@@ -74,17 +76,64 @@ def detect_videos(
     Raises:
         EgoposeError: A file is not a video, rates differ, no backend, or weights are missing.
     """
+    return _detect(videos, detector, options, 1, cache, workers, progress).layers[0]
+
+
+def detect_people(
+    videos: Mapping[str, str | os.PathLike[str]],
+    people: int,
+    detector: str = "blazepose",
+    options: Mapping[str, Any] | None = None,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    progress: Callable[[float, str], None] | None = None,
+) -> Candidates2D:
+    """2D joints of up to ``people`` persons in each of several videos, not yet told apart.
+
+    Args:
+        videos: As :func:`detect_videos`, and so are the others.
+        people: Most persons followed in each view.
+        detector: Backend.
+        options: Its options.
+        cache: Folder of kept results.
+        workers: Processes.
+        progress: Called with the share done.
+
+    Raises:
+        EgoposeError: As :func:`detect_videos`.
+    """
+    if people < 1:
+        raise EgoposeError(f"people is {people}; expected at least one")
+    return _detect(videos, detector, options, people, cache, workers, progress)
+
+
+def _detect(
+    videos: Mapping[str, str | os.PathLike[str]],
+    detector: str,
+    options: Mapping[str, Any] | None,
+    people: int,
+    cache: str | os.PathLike[str] | None,
+    workers: int | None,
+    progress: Callable[[float, str], None] | None,
+) -> Candidates2D:
     if not videos:
         raise EgoposeError("no videos given; expected one per camera")
     opts = dict(options or {})
     folder = Path(cache) if cache is not None else cache_folder() / "detect"
     shards = []
     for name, path in videos.items():
-        key = _key(Path(path), detector, opts)
+        key = _key(Path(path), detector, opts, people)
         shards.append(
             Shard(
                 name,
-                {"path": str(path), "detector": detector, "options": opts, "out": str(folder / f"{key}.npz")},
+                {
+                    "path": str(path),
+                    "detector": detector,
+                    "options": opts,
+                    "out": str(folder / f"{key}.npz"),
+                    "people": people,
+                },
                 weight=float(Path(path).stat().st_size),
             )
         )
@@ -95,9 +144,10 @@ def detect_videos(
     return _join({s.name: _read(Path(s.arguments["out"])) for s in shards}, detector, opts)
 
 
-def _key(path: Path, detector: str, options: Mapping[str, Any]) -> str:
+def _key(path: Path, detector: str, options: Mapping[str, Any], people: int) -> str:
     backend = make_version(detector, options)
-    text = json.dumps([sha256_file(path), detector, backend, sorted(options.items())], default=str)
+    parts = [sha256_file(path), detector, backend, sorted(options.items())]
+    text = json.dumps([*parts, people] if people > 1 else parts, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -112,13 +162,16 @@ def make_version(detector: str, options: Mapping[str, Any]) -> str:
     return make_detector(detector, **options).version
 
 
-def detect_video(path: str, detector: str, options: dict[str, Any], out: str) -> int:
-    """Process one video into an .npz; returns the number of frames. Runs in a worker."""
+def detect_video(path: str, detector: str, options: dict[str, Any], out: str, people: int = 1) -> int:
+    """Process one video into an .npz; returns the number of frames. Runs in a worker.
+
+    Pixels are (T, J, 2) for one person, (T, people, J, 2) for more.
+    """
     from egopose.io.video import probe, read_frames
 
     backend = make_detector(detector, **options)
     info = probe(path)
-    tracker = backend.open()
+    tracker = backend.open(people)
     J = backend.skeleton.n_joints
     numbers: list[int] = []
     uv: list[NDArray[np.float32]] = []
@@ -135,8 +188,11 @@ def detect_video(path: str, detector: str, options: dict[str, Any], out: str) ->
             numbers.append(number)
             if frame.image[::8, ::8].mean() < _DARK:
                 dark.append(number)
-            uv.append(found[0].uv_px if found else np.full((J, 2), np.nan, np.float32))
-            score.append(found[0].score if found else np.zeros(J, np.float32))
+            here = np.full((people, J, 2), np.nan, np.float32), np.zeros((people, J), np.float32)
+            for k, one in enumerate(found[:people]):
+                here[0][k], here[1][k] = one.uv_px, one.score
+            uv.append(here[0] if people > 1 else here[0][0])
+            score.append(here[1] if people > 1 else here[1][0])
     except EgoposeError as error:
         if not numbers:
             raise
@@ -175,14 +231,22 @@ def _usable(path: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise EgoposeError(f"{path}: not a kept detection result ({error})") from error
+    data = read_npz(path, _KEPT, what="a kept detection result")
+    frames, size, fps = data["frames"], data["size"], data["fps"]
+    skeleton = get_skeleton(str(data["skeleton"]))
+    several = data["uv_px"].shape[1:2] if data["uv_px"].ndim == 4 else ()
+    shape = (frames.size, *several, skeleton.n_joints)
+    if data["uv_px"].shape != (*shape, 2) or data["score"].shape != shape or size.shape != (2,) or fps.shape != ():
+        raise EgoposeError(f"{path}: its arrays do not fit together; not a kept detection result")
+    kinds = frames.dtype.kind + size.dtype.kind + data["uv_px"].dtype.kind + data["score"].dtype.kind + fps.dtype.kind
+    if kinds != "iifff" or frames.ndim != 1 or not frames.size or data["notes"].dtype.kind != "U":
+        raise EgoposeError(f"{path}: its arrays are of other types; not a kept detection result")
+    if frames[0] < 0 or (frames[1:] <= frames[:-1]).any() or size.min() < 1 or not 0 < float(fps) < np.inf:
+        raise EgoposeError(f"{path}: frames, size or rate are impossible; not a kept detection result")
+    return data
 
 
-def _join(views: dict[str, dict[str, Any]], detector: str, options: Mapping[str, Any]) -> Observations2D:
+def _join(views: dict[str, dict[str, Any]], detector: str, options: Mapping[str, Any]) -> Candidates2D:
     rates = {name: float(view["fps"]) for name, view in views.items()}
     slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     if rates[fast] > 1.02 * rates[slow]:
@@ -193,22 +257,26 @@ def _join(views: dict[str, dict[str, Any]], detector: str, options: Mapping[str,
     skeleton = get_skeleton(str(next(iter(views.values()))["skeleton"]))
     last = max(int(view["frames"][-1]) for view in views.values())
     V, T, J = len(views), last + 1, skeleton.n_joints
-    uv, score = np.full((V, T, J, 2), np.nan, np.float32), np.zeros((V, T, J), np.float32)
+    kept = next(iter(views.values()))["uv_px"]
+    K = kept.shape[1] if kept.ndim == 4 else 1
+    uv, score = np.full((V, T, K, J, 2), np.nan, np.float32), np.zeros((V, T, K, J), np.float32)
     notes = []
     for v, (name, view) in enumerate(views.items()):
-        uv[v, view["frames"]] = view["uv_px"]
-        score[v, view["frames"]] = view["score"]
+        uv[v, view["frames"]] = view["uv_px"].reshape(-1, K, J, 2)
+        score[v, view["frames"]] = view["score"].reshape(-1, K, J)
         notes += [f"{name}: {note}" for note in view["notes"].tolist()]
         if view["frames"][-1] < last:
             notes.append(f"{name}: ends at frame {int(view['frames'][-1])}, {last - int(view['frames'][-1])} early")
-        empty = float((~np.isfinite(view["uv_px"][..., 0])).all(-1).mean())
+        empty = float((~np.isfinite(uv[v, view["frames"]][..., 0])).all((-1, -2)).mean())
         if empty > 0.02:
             notes.append(f"{name}: nobody found in {100 * empty:.0f} % of its frames")
-    observations = Observations2D(
+    found = Candidates2D.from_arrays(
         skeleton, tuple(views), np.arange(T), uv, score, fps=float(np.median(list(rates.values()))),
-        sizes=tuple(tuple(int(n) for n in view["size"]) for view in views.values()),  # type: ignore[misc]
+        sizes=tuple(tuple(int(n) for n in view["size"]) for view in views.values()),
         provenance={"source": "detect", "detector": detector, "options": {k: str(v) for k, v in options.items()},
                     "notes": notes},
     )  # fmt: skip
     known = [joint for joint in BODY17_HANDS.joints if joint in skeleton.joints]
-    return observations if skeleton is BODY17_HANDS or len(known) < 17 else observations.to_skeleton(BODY17_HANDS)
+    if skeleton is not BODY17_HANDS and len(known) >= 17:
+        found = found.to_skeleton(BODY17_HANDS)
+    return found

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from egopose.errors import EgoposeError
 from egopose.files import atomic_write, parse_json, plain_json
 from egopose.io.fields import mapping, numbers, sequence, whole
 from egopose.io.registry import reader, writer
+from egopose.npz import DAMAGE, array_from, check_unpacked
 from egopose.observations import Observations2D
 from egopose.pose import PoseSequence
 from egopose.skeleton import SKELETONS, Skeleton
@@ -31,8 +30,7 @@ from egopose.trajectory import Trajectory
 
 SCHEMA = 1
 META = "egopose.json"
-MAX_BYTES = 16 << 30
-MAX_META_BYTES = 256 << 20
+MAX_META_BYTES = 32 << 20
 MAX_MEMBERS = 64
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 Arrays = dict[str, NDArray[Any]]
@@ -97,55 +95,23 @@ def write_container(path: Path, meta: dict[str, Any], arrays: Arrays, *, compres
             member(f"{name}.npy", buffer.getvalue())
 
 
-def _array(data: bytes, where: str) -> NDArray[Any]:
-    """One ``.npy`` member; its stated size must equal what is there, so a lying header allocates nothing."""
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in readers:
-            raise EgoposeError(f"{where}: npy version {version} is not read; expected 1.0 or 2.0")
-        shape, fortran, dtype = readers[version](stream)
-    except EgoposeError:
-        raise
-    except Exception as error:
-        # the header is Python source: its parser leaks errors of many kinds (tokenizer, syntax, recursion)
-        raise EgoposeError(f"{where}: its header cannot be read ({error}); the file is damaged") from error
-    if dtype.hasobject or dtype.kind not in "fiub":
-        raise EgoposeError(f"{where}: holds values of type {dtype}; expected numbers")
-    count = 1
-    for extent in shape:
-        count *= int(extent)
-    rest = len(data) - stream.tell()
-    if fortran or min(shape, default=0) < 0 or count * dtype.itemsize != rest:
-        raise EgoposeError(f"{where}: {rest} bytes for shape {shape} of {dtype}; the file is damaged")
-    # a copy: views of bytes are read-only, which other libraries dislike
-    return np.frombuffer(data, dtype=dtype, offset=stream.tell()).reshape(shape).copy()
-
-
-def read_container(path: Path, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Any], Arrays]:
+def read_container(path: Path, max_bytes: int | None = None) -> tuple[dict[str, Any], Arrays]:
     """Read and verify what :func:`write_container` wrote.
 
     Raises:
-        EgoposeError: Not such a file, damaged, edited, of a newer schema, or larger than ``max_bytes`` unpacked.
+        EgoposeError: Not such a file, damaged, edited, of a newer schema, or unpacks to more than ``max_bytes``.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            total = sum(member.file_size for member in members)
-            if len(members) > MAX_MEMBERS or total > max_bytes:
-                raise EgoposeError(
-                    f"{path}: unpacks to {total} bytes in {len(members)} members; at most {max_bytes} bytes in "
-                    f"{MAX_MEMBERS} are read (raise max_bytes= if you trust the file)"
-                )
-            names = [member.filename for member in members]
+            check_unpacked(archive, Path(path), max_bytes, MAX_MEMBERS)
+            names = archive.namelist()
             if META not in names or len(set(names)) != len(names):
                 raise EgoposeError(f"{path}: has no member {META!r} or repeats one; not a file of this package")
             if archive.getinfo(META).file_size > MAX_META_BYTES:
                 raise EgoposeError(f"{path}: its description has {archive.getinfo(META).file_size} bytes; damaged")
             meta = dict(mapping(parse_json(archive.read(META), f"{path}: {META}"), f"{path}: {META}"))
             arrays = {
-                name.removesuffix(".npy"): _array(archive.read(name), f"{path}: {name}")
+                name.removesuffix(".npy"): array_from(archive.read(name), f"{path}: {name}", "fiub")
                 for name in names
                 if name != META
             }
@@ -153,11 +119,9 @@ def read_container(path: Path, max_bytes: int = MAX_BYTES) -> tuple[dict[str, An
         raise
     except OSError as error:
         raise EgoposeError(f"{path}: cannot read ({error.strerror or error}); check the path") from error
-    except (
-        zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, ValueError, KeyError,
-        SyntaxError, TypeError, MemoryError, OverflowError, IndexError,
-    ) as error:  # fmt: skip
-        raise EgoposeError(f"{path}: cannot be unpacked ({error}); the file is truncated or damaged") from error
+    except DAMAGE as error:
+        text = " ".join(str(error).split())
+        raise EgoposeError(f"{path}: cannot be unpacked ({text}); the file is truncated or damaged") from error
     schema = meta.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise EgoposeError(f"{path}: schema version {schema!r}; expected {SCHEMA}")
@@ -184,8 +148,8 @@ def _sniff(path: Path, head: bytes) -> bool:
     description="this package's own file, lossless",
     sniff=_sniff,
 )
-def read(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
-    """Read a native file; ``max_bytes`` bounds the unpacked size."""
+def read(path: Path, *, max_bytes: int | None = None) -> Any:
+    """Read a native file; ``max_bytes`` bounds the unpacked size, None by the size of the file."""
     meta, arrays = read_container(Path(path), max_bytes)
     builders: dict[str, Callable[[Mapping[str, Any], Arrays, str], Any]] = {
         "egopose-pose": _pose,
@@ -193,10 +157,10 @@ def read(path: Path, *, max_bytes: int = MAX_BYTES) -> Any:
         "egopose-trajectory": _trajectory,
     }
     kind = meta.get("format")
-    if kind not in builders:
+    if not isinstance(kind, str) or kind not in builders:
         raise EgoposeError(f"{path}: holds {kind!r}; expected one of {', '.join(builders)}")
     try:
-        return builders[str(kind)](meta, arrays, str(path))
+        return builders[kind](meta, arrays, str(path))
     except (KeyError, TypeError) as error:
         raise EgoposeError(f"{path}: lacks or garbles {error}; the file is not complete") from error
     except EgoposeError as error:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
-from egopose.npz import read_npz
 from egopose.skeleton import BODY17, BODY17_HANDS
+from egopose.train.motion_file import read_motion_arrays
 
 Array = NDArray[np.float64]
 
@@ -66,14 +66,12 @@ def load_motion(path: str | os.PathLike[str]) -> list[MotionClip]:
         EgoposeError: The file cannot be read, an array is absent, a body joint is absent or clips are inconsistent.
     """
     path = Path(path)
-    data = read_npz(path, _ARRAYS)
+    data = read_motion_arrays(path, _ARRAYS)
     names = [str(name) for name in data["joint_names"]]
     lost = [joint for joint in BODY17.joints if joint not in names]
     if lost:
         raise EgoposeError(f"{path}: has no joint {lost[0]!r}; all of {BODY17.name} are needed")
     fps, bounds = float(data["fps"]), data["clip_ptr"].astype(np.int64)
-    if not fps > 0 or bounds[-1] != len(data["joints"]) or (np.diff(bounds) <= 0).any():
-        raise EgoposeError(f"{path}: clip_ptr does not divide {len(data['joints'])} frames, or fps is {fps}")
     source = [names.index(joint) for joint in BODY17.joints]
     target = BODY17_HANDS.indices(BODY17.joints)
     wrists = [(BODY17_HANDS.index(f"{s}_hand_wrist"), BODY17_HANDS.index(f"{s}_wrist")) for s in ("left", "right")]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
-from egopose.npz import read_npz
 from egopose.skeleton import BODY17_HANDS
+from egopose.train.motion_file import read_motion_arrays
 from egopose.train.synthetic.motion import HEAD_TO_CAMERA, SOURCE_JOINTS, SourceMotion, frame
 
 Array = NDArray[np.float64]
@@ -53,7 +53,7 @@ def load_recordings(paths: Sequence[str | os.PathLike[str]]) -> list[Recording]:
     """
     out = []
     for path in map(Path, paths):
-        data = read_npz(path, _KEYS)
+        data = read_motion_arrays(path, _KEYS)
         names = [str(name) for name in data["joint_names"]]
         lost = [name for name in SOURCE_JOINTS if name not in names]
         if lost:
