@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from egopose.errors import EgoposeError
-from egopose.files import read_text
+from egopose.files import parse_yaml, read_text
 
 T = TypeVar("T")
 
@@ -34,8 +34,6 @@ def read_yaml(path_or_preset: str | Path) -> tuple[dict[str, Any], str]:
     Raises:
         EgoposeError: Neither exists, or it is not a YAML mapping.
     """
-    import yaml
-
     path = Path(path_or_preset)
     name = path.name.removesuffix(".yaml")
     if path.suffix in (".yaml", ".yml") and path.exists():
@@ -49,10 +47,7 @@ def read_yaml(path_or_preset: str | Path) -> tuple[dict[str, Any], str]:
         raise EgoposeError(
             f"{path_or_preset}: neither a YAML file nor a preset; presets are: {', '.join(preset_names()) or 'none'}"
         )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise EgoposeError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+    value = parse_yaml(text, where)
     if value is None:
         value = {}
     if not isinstance(value, dict):

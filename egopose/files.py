@@ -220,6 +220,65 @@ def read_json(path: str | os.PathLike[str], *, max_bytes: int = MAX_JSON_BYTES) 
     return parse_json(read_bytes(path, max_bytes), path)
 
 
+def parse_yaml(text: str, where: str | os.PathLike[str], *, loader: Any = None, max_depth: int = MAX_JSON_DEPTH) -> Any:
+    """Parse YAML without running anything; nesting and the growth through aliases are bounded.
+
+    Args:
+        text: The text.
+        where: Name used in messages.
+        loader: A subclass of :func:`yaml_loader` with further tags; None takes the plain one.
+        max_depth: Nesting beyond this is refused before anything is built.
+
+    Raises:
+        EgoposeError: Not YAML, nested too deep, or a bomb of aliases.
+    """
+    import yaml
+
+    loader = loader or yaml_loader()
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.events.CollectionStartEvent):
+                depth += 1
+                if depth > max_depth:
+                    raise EgoposeError(f"{where}: nested deeper than {max_depth} levels; expected a flat file")
+            elif isinstance(event, yaml.events.CollectionEndEvent):
+                depth -= 1
+        value = yaml.load(text, Loader=loader)  # a safe loader, see above
+    except EgoposeError:
+        raise
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError, AttributeError, KeyError) as error:
+        raise EgoposeError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
+    _check_aliases(value, where, max_depth)
+    return value
+
+
+def yaml_loader() -> Any:
+    """The safe loader, in C where PyYAML has it."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _check_aliases(value: Any, where: str | os.PathLike[str], max_depth: int, limit: int = 5_000_000) -> None:
+    """Aliases share what they name: written out, the document must stay small and end somewhere."""
+    sizes: dict[int, int] = {}
+
+    def size(node: Any, depth: int) -> int:
+        if not isinstance(node, dict | list | tuple | set):
+            return 1
+        if depth > max_depth:
+            raise EgoposeError(f"{where}: nested deeper than {max_depth} levels, or inside itself; expected flat data")
+        if id(node) not in sizes:
+            items = node.values() if isinstance(node, dict) else node
+            sizes[id(node)] = 1 + sum(size(item, depth + 1) for item in items)
+        return sizes[id(node)]
+
+    total = size(value, 0)
+    if total > limit:
+        raise EgoposeError(f"{where}: its aliases stand for {total} values; at most {limit} are read")
+
+
 def read_text(path: str | os.PathLike[str], *, max_bytes: int = 1 << 30) -> str:
     """Read a UTF-8 text file of bounded size.
 

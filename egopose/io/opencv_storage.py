@@ -18,7 +18,7 @@ import numpy as np
 from egopose import rigid
 from egopose.camera import Rig
 from egopose.errors import EgoposeError
-from egopose.files import read_text
+from egopose.files import parse_yaml, read_text, yaml_loader
 from egopose.io.fields import Floats, Size, given_size, image_size, key, mapping, numbers, unit_scale
 from egopose.io.registry import reader
 from egopose.io.rigs import CameraRecord, build_rig
@@ -47,24 +47,17 @@ def read_storage(path: Path) -> dict[str, Any]:
 
 
 def _read_yaml(text: str, path: Path) -> dict[str, Any]:
-    import yaml
-
-    class Loader(yaml.SafeLoader):
+    class Loader(yaml_loader()):  # type: ignore[misc]
         """YAML with OpenCV's matrix tag."""
 
-    def matrix(loader: yaml.SafeLoader, node: Any) -> Any:
+    def matrix(loader: Any, node: Any) -> Any:
         return loader.construct_mapping(node, deep=True)
 
     Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", matrix)
     Loader.add_constructor("!opencv-matrix", matrix)
     # OpenCV writes a directive of its own that is not YAML
     body = re.sub(r"\A%YAML[^\n]*\n", "", text)
-    try:
-        loaded = yaml.load(body, Loader)
-    except (yaml.YAMLError, RecursionError, ValueError, TypeError, OverflowError, AttributeError, KeyError) as error:
-        raise EgoposeError(
-            f"{path}: not readable as YAML ({' '.join(str(error).split())[:160]}); the file may be truncated"
-        ) from error
+    loaded = parse_yaml(body, path, loader=Loader)
     return {str(name): value for name, value in mapping(loaded, str(path)).items()}
 
 
