@@ -231,7 +231,7 @@ def test_columns_are_kept_and_staleness_is_noticed(tmp_path: Path, monkeypatch: 
     copies[0].write_bytes(copies[0].read_bytes()[:100])
     assert_annotations_equal(read_annotation_arrays(path, cache=True), changed)
     with pytest.raises(EgoposeError, match="cannot read"):
-        columnar_cache.cached(tmp_path / "none.json", "x", dict)
+        columnar_cache.cached(tmp_path / "none.json", "x", dict, dict)
 
 
 def test_an_unwritable_cache_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,24 +6,26 @@ Another time: the file is hashed, and the copy used only if the content is the s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
 from egopose.files import atomic_write, sha256_file
+from egopose.npz import read_npz
 
 SCHEMA = 1
 CACHE_FROM_BYTES = 64 << 20
 """Smaller files are read again faster than they are looked up and hashed."""
 Columns = dict[str, NDArray[Any]]
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -41,14 +43,20 @@ def cache_path(path: str | os.PathLike[str], kind: str) -> Path:
 
 
 def cached(
-    path: str | os.PathLike[str], kind: str, build: Callable[[], Columns], *, cache: bool | None = None
-) -> Columns:
-    """The arrays of a file: from its copy if that is current, else built and kept.
+    path: str | os.PathLike[str],
+    kind: str,
+    build: Callable[[], Columns],
+    decode: Callable[[Columns], T],
+    *,
+    cache: bool | None = None,
+) -> T:
+    """What the arrays of a file mean: from its copy if that is current and whole, else built and kept.
 
     Args:
         path: The text file.
         kind: Names the reader and its version.
         build: Reads the file.
+        decode: Makes the result of the arrays; a copy that it cannot use is built again.
         cache: Force or forbid the copy; None keeps one for files of :data:`CACHE_FROM_BYTES` and more.
 
     Raises:
@@ -59,33 +67,35 @@ def cached(
     except OSError as error:
         raise EgoposeError(f"{path}: cannot read ({error.strerror or error}); check the path") from error
     if not (stat.st_size >= CACHE_FROM_BYTES if cache is None else cache):
-        return build()
+        return decode(build())
     place = cache_path(path, kind)
     found = _load(place)
     if found is not None:
         meta, columns = found
-        if meta.get("size") == stat.st_size:
-            if meta.get("mtime_ns") == stat.st_mtime_ns:
-                return columns
-            if meta.get("sha256") == sha256_file(path):
-                _store(place, {**meta, "mtime_ns": stat.st_mtime_ns}, columns)
-                return columns
+        current = meta.get("size") == stat.st_size
+        touched = current and meta.get("mtime_ns") != stat.st_mtime_ns
+        if current and (not touched or meta.get("sha256") == sha256_file(path)):
+            # a copy that was tampered with or is of another make is as good as none
+            with contextlib.suppress(KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError):
+                result = decode(columns)
+                if touched:
+                    _store(place, {**meta, "mtime_ns": stat.st_mtime_ns}, columns)
+                return result
     columns = build()
     meta = {"schema": SCHEMA, "kind": kind, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     after = os.stat(path)
     # a file that changes while it is read must not be remembered
     if (after.st_size, after.st_mtime_ns) == (stat.st_size, stat.st_mtime_ns):
         _store(place, {**meta, "sha256": sha256_file(path)}, columns)
-    return columns
+    return decode(columns)
 
 
 def _load(place: Path) -> tuple[Mapping[str, Any], Columns] | None:
     """A copy, or None when there is none or it is damaged."""
     try:
-        with open(place, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            columns = {name: archive[name] for name in archive.files}
+        columns = read_npz(place)
         meta = json.loads(columns.pop("meta").tobytes())
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError):
+    except (EgoposeError, ValueError, KeyError, RecursionError):
         return None
     if not isinstance(meta, dict) or meta.get("schema") != SCHEMA:
         return None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from egopose.io.columnar_cache import Columns
-from egopose.takes import BodyTake, HandTake
+from egopose.takes import N_BODY, N_HAND, BodyTake, HandTake
 
 Take = TypeVar("Take", BodyTake, HandTake)
 ARRAYS: dict[type, tuple[str, ...]] = {
@@ -40,12 +40,17 @@ def to_columns(takes: Mapping[str, Take], kind: type[Take]) -> Columns:
 
 
 def from_columns(columns: Columns, kind: type[Take]) -> dict[str, Take]:
-    """The inverse of :func:`to_columns`; the arrays are views."""
+    """The inverse of :func:`to_columns`; the arrays are views.
+
+    Raises:
+        KeyError, TypeError, ValueError: The columns are none, or do not fit together.
+    """
     takes: dict[str, Take] = {}
     start = 0
     for entry in json.loads(columns["about"].tobytes()):
         stop = start + entry["n"]
         arrays: dict[str, Any] = {name: columns[name][start:stop] for name in ARRAYS[kind]}
+        _check(arrays, entry["n"])
         defects: dict[Any, Any] = {tuple(key) if isinstance(key, list) else key: what for key, what in entry["defects"]}
         takes[entry["uid"]] = kind(
             uid=entry["uid"],
@@ -56,3 +61,16 @@ def from_columns(columns: Columns, kind: type[Take]) -> dict[str, Take]:
         )
         start = stop
     return takes
+
+
+_ROWS = {
+    "frames": ("i", ()), "present": ("b", (2,)), "boxes": ("f", (2, 4)), "valid": ("b", (2, N_HAND)),
+}  # fmt: skip
+
+
+def _check(arrays: Mapping[str, Any], rows: int) -> None:
+    joints = (2, N_HAND, 3) if "present" in arrays else (N_BODY, 3)
+    for name, array in arrays.items():
+        kind, shape = _ROWS.get(name, ("f", joints))
+        if array.dtype.kind != kind or array.shape != (rows, *shape):
+            raise ValueError(f"{name} has shape {array.shape} of {array.dtype}; expected {(rows, *shape)}")

@@ -168,7 +168,7 @@ def read_body_file(
     def build() -> Columns:
         return to_columns(read_with(path, scan_body, walk_body, scanner=scanner), BodyTake)
 
-    return from_columns(cached(path, "body1", build, cache=cache), BodyTake)
+    return cached(path, "body1", build, lambda columns: from_columns(columns, BodyTake), cache=cache)
 
 
 def read_hand_file(
@@ -191,4 +191,4 @@ def read_hand_file(
     def build() -> Columns:
         return to_columns(read_with(path, scan_hand, walk_hand, scanner=scanner), HandTake)
 
-    return from_columns(cached(path, "hand1", build, cache=cache), HandTake)
+    return cached(path, "hand1", build, lambda columns: from_columns(columns, HandTake), cache=cache)
