@@ -222,6 +222,14 @@ def _wanted(table: Table) -> _Wanted:
                 views.add(str(path[2]))
                 joints2d.add(str(path[3]))
                 containers.add(path[:4])
+        # a container where a number belongs
+        if (path[:2] == (0, "annotation3D") and deep >= 5 and path[3] in ("x", "y", "z", "num_views_for_3d")) or (
+            path[:2] == (0, "annotation2D") and deep >= 6 and path[4] in ("x", "y")
+        ):
+            raise Unusual(0)
+        # a list where the one annotation belongs
+        if deep >= 2 and path[0] == 0 and isinstance(path[1], int):
+            raise Unusual(0)
         if any(isinstance(key, int) for key in path[1:4]) and path[:1] == (0,) and deep >= 2 and path[1] in (
             "annotation3D", "annotation2D",
         ):  # fmt: skip
@@ -263,8 +271,16 @@ def read_annotation_arrays(
             "joints2d": pack_text(list(arrays.joints2d)),
         }  # fmt: skip
 
-    columns = cached(path, VERSION, build, cache=cache)
-    return AnnotationArrays(
+    return cached(path, VERSION, build, _from_columns, cache=cache)
+
+
+def _from_columns(columns: Columns) -> AnnotationArrays:
+    """The inverse of the columns that are kept.
+
+    Raises:
+        ValueError: They do not fit together.
+    """
+    found = AnnotationArrays(
         frames=columns["frames"],
         joints=tuple(unpack_text(columns["joints"])),
         xyz=columns["xyz"],
@@ -275,3 +291,16 @@ def read_annotation_arrays(
         placement=columns["placement"],
         crowded=int(columns["crowded"]),
     )
+    shape = (found.frames.size, len(found.joints))
+    shape_2d = (len(found.views), found.frames.size, len(found.joints2d))
+    wanted = {
+        "frames": ("i", (found.frames.size,)), "xyz": ("f", (*shape, 3)), "num_views": ("f", shape),
+        "uv_px": ("f", (*shape_2d, 2)), "placement": ("u", shape_2d),
+    }  # fmt: skip
+    for name, (kind, size) in wanted.items():
+        array = getattr(found, name)
+        if array.dtype.kind != kind or array.shape != size:
+            raise ValueError(f"{name} has shape {array.shape} of {array.dtype}")
+    if not all(isinstance(name, str) for names in (found.joints, found.views, found.joints2d) for name in names):
+        raise ValueError("a name is no text")
+    return found

@@ -101,6 +101,12 @@ def scan_hand(scanner: Scanner, where: str) -> dict[str, HandTake]:
         if beyond:
             boxed &= (table.words[:, beyond] == absent).all(1)
         hands.boxes[boxed, s] = as_numbers(box)[boxed]
+    # a frame that is a list or a value of its own is described by the general rules
+    listed = [c for path, c in table.columns.items() if path and isinstance(path[0], int)]
+    if listed:
+        clean &= (table.words[:, listed] == absent).all(1)[:, None]
+    own = table.cells([()])[:, 0]
+    clean &= ((own == absent) | (own == np.uint64(kernel.EMPTY_OBJECT)))[:, None]
     names = _strings(scanner, table.cells([("metadata", "take_name")])[:, 0])
     takes: dict[str, HandTake] = {}
     for uid, first, last in ranges:
