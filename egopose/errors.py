@@ -5,13 +5,22 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+LONGEST_MESSAGE = 2000
+
 
 class EgoposeError(ValueError):
     """Input was refused, or a job could not be done.
 
     The message is one line that names the file, the key or the frame, what was found, what was expected and
-    what to do. Commands print it and exit with status 1; they never show a traceback for it.
+    what to do. Commands print it and exit with status 1; they never show a traceback for it. What a damaged file put
+    into it does not flood the terminal: a long message keeps its two ends.
     """
+
+    def __init__(self, message: object = "", *more: object) -> None:
+        text = message
+        if isinstance(message, str) and len(message) > LONGEST_MESSAGE:
+            text = f"{message[: LONGEST_MESSAGE - 500]} ... {message[-480:]}"
+        super().__init__(text, *more)
 
 
 class EgoposeWarning(UserWarning):
