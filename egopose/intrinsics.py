@@ -41,6 +41,10 @@ def image_size(size: Any, where: str) -> tuple[int, int]:
     return w, h
 
 
+LARGEST = 1e12
+"""Beyond this a parameter is damage, and its powers overflow."""
+
+
 def check_parameters(model: str, params: ArrayLike, where: str) -> Array:
     """fx fy cx cy and the coefficients of a model, zero padded to the model's full length.
 
@@ -61,6 +65,11 @@ def check_parameters(model: str, params: ArrayLike, where: str) -> Array:
         raise EgoposeError(
             f"{where}: the calibration holds NaN or infinity (parameter {int(np.argmin(np.isfinite(values)))} of "
             f"{values.tolist()}); calibrate this camera again or leave it out"
+        )
+    if (np.abs(values) > LARGEST).any():
+        raise EgoposeError(
+            f"{where}: parameter {int(np.argmax(np.abs(values)))} is {values[np.argmax(np.abs(values))]:.3g}; no lens "
+            "has such a number, calibrate this camera again or leave it out"
         )
     if not (values[:2] > 0).all():
         raise EgoposeError(f"{where}: focal lengths are {values[0]:g}, {values[1]:g}; expected positive pixels")

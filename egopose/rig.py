@@ -112,7 +112,8 @@ class Rig:
         """(C (C - 1) / 2,) distances between camera centres, metres."""
         centers = np.stack([camera.center_world for camera in self.cameras])
         i, j = np.triu_indices(len(centers), 1)
-        return np.linalg.norm(centers[i] - centers[j], axis=-1)
+        with np.errstate(over="ignore"):
+            return np.linalg.norm(centers[i] - centers[j], axis=-1)
 
     def check_units(self) -> str | None:
         """A note when the rig cannot be in metres, else None.

@@ -55,6 +55,13 @@ def transform_points(T_a_b: ArrayLike, points_b: ArrayLike) -> Array:
     return rotated + T[..., :3, 3]
 
 
+def _floats(value: ArrayLike, what: str) -> Array:
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EgoposeError(f"{what} is no array of numbers ({error})") from error
+
+
 def check_rotation(R: ArrayLike, where: str, tolerance: float = 1e-4) -> Array:
     """Check rotations and return the nearest exact ones.
 
@@ -66,13 +73,15 @@ def check_rotation(R: ArrayLike, where: str, tolerance: float = 1e-4) -> Array:
     Raises:
         EgoposeError: Not finite, not (..., 3, 3), not orthonormal within the tolerance, or a reflection.
     """
-    R = np.asarray(R, dtype=np.float64)
+    R = _floats(R, f"{where}: the rotation")
     if R.shape[-2:] != (3, 3):
         raise EgoposeError(f"{where}: the rotation has shape {R.shape}; expected (..., 3, 3)")
     if not np.isfinite(R).all():
         raise EgoposeError(f"{where}: the rotation holds NaN or infinity; calibrate this camera again or leave it out")
-    error = float(np.abs(R @ np.swapaxes(R, -1, -2) - np.eye(3)).max(initial=0.0))
-    if error > tolerance:
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = float(np.abs(R @ np.swapaxes(R, -1, -2) - np.eye(3)).max(initial=0.0))
+    # turned round, so that a NaN from overflow is refused too
+    if not error <= tolerance:
         raise EgoposeError(
             f"{where}: the rotation is not orthonormal (R R^T differs from the identity by {error:.3g}, at most "
             f"{tolerance:g} is accepted); check row order, units and that it is a rotation and not a projection"
@@ -92,7 +101,7 @@ def check_transform(T: ArrayLike, where: str, tolerance: float = 1e-4) -> Array:
     Raises:
         EgoposeError: Wrong shape, non-finite, bad rotation (:func:`check_rotation`) or last row.
     """
-    T = np.asarray(T, dtype=np.float64)
+    T = _floats(T, f"{where}: the transform")
     if T.shape[-2:] not in ((4, 4), (3, 4)):
         raise EgoposeError(f"{where}: the transform has shape {T.shape}; expected (..., 4, 4) or (..., 3, 4)")
     if T.shape[-2] == 4 and not np.allclose(T[..., 3, :], (0, 0, 0, 1), atol=1e-6):

@@ -157,7 +157,8 @@ def read_trajectory(
     bad = np.flatnonzero(~np.isfinite(pose).all(axis=1))
     if bad.size:
         raise EgoposeError(f"{path}: row {int(bad[0]) + 2}: the pose holds NaN; drop that row")
-    length = np.linalg.norm(pose[:, 3:], axis=1)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(pose[:, 3:], axis=1)
     off = np.flatnonzero(np.abs(length - 1) > 1e-3)
     if off.size:
         row = int(off[0])

@@ -48,7 +48,8 @@ def quaternion_rotation(xyzw: Any, where: str) -> np.ndarray:
         EgoposeError: Not finite or not of length 1 within 1e-3.
     """
     q = numbers(xyzw, f"{where}: quaternion", (4,))
-    length = float(np.linalg.norm(q))
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(q))
     if abs(length - 1) > 1e-3:
         raise EgoposeError(f"{where}: the quaternion has length {length:.4g}; expected 1 (order x, y, z, w)")
     return rigid.quaternion_to_matrix(q)
@@ -200,7 +201,8 @@ def _undistorted(name: str, entry: Mapping[str, Any], where: str, size: Size | N
     pose = numbers(entry["camera_extrinsics"], f"{where}: camera_extrinsics", (3, 4))
     if size is None:
         # exo principal points are forced to W / 2, the ego one to (W - 1) / 2; images have even sizes
-        twice = np.round(2 * K[:2, 2])
+        with np.errstate(over="ignore"):
+            twice = np.round(2 * K[:2, 2])
         size = given_size(twice + twice % 2, f"{where}: twice the principal point")
     return CameraRecord(
         name=name,

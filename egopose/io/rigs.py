@@ -70,6 +70,8 @@ def rotation_matrix(R: Any, where: str) -> Floats:
     """A rotation from a (3, 3) matrix or a Rodrigues vector, checked."""
     R = numbers(R, f"{where}: rotation")
     if R.size == 3:
+        if np.abs(R).max() > 1e3:
+            raise EgoposeError(f"{where}: rotation is the vector {R.ravel().tolist()}; expected radians")
         return rigid.rotation_from_vector(R.ravel())
     return rigid.check_rotation(R, where)
 

@@ -85,7 +85,8 @@ def _body_frame(report: Report, takes: Mapping[str, BodyTake], index: Mapping[st
         )
     if zero.all(1).mean() > 0.5:
         return
-    extent = np.linalg.norm(xyz.max(1) - xyz.min(1), axis=-1)
+    with np.errstate(over="ignore"):
+        extent = np.linalg.norm(xyz.max(1) - xyz.min(1), axis=-1)
     if not size_findings(report, extent, BODY_EXTENT, "the body"):
         return
     hips = xyz[:, BODY17.indices(["left_hip", "right_hip"])].mean(1)
@@ -194,7 +195,8 @@ def _hand_frame(report: Report, takes: Mapping[str, HandTake], index: Mapping[st
         report.add(
             "error", "flat", f"{int(flat.sum())} hands have all joints at one point: the official alignment stops there"
         )
-    extent = np.linalg.norm(xyz - wrist[:, None], axis=-1).max(-1)[~flat]
+    with np.errstate(over="ignore"):
+        extent = np.linalg.norm(xyz - wrist[:, None], axis=-1).max(-1)[~flat]
     if not size_findings(report, extent, HAND_EXTENT, "a hand, from the wrist,"):
         return
     if (np.linalg.norm(wrist, axis=-1) < 1e-4).mean() > 0.9:
