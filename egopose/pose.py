@@ -91,8 +91,13 @@ class PoseSequence:
                 value = np.asarray(value, dtype=np.float32)
                 if value.shape != (*shape, *extra):
                     raise EgoposeError(f"pose sequence: {name} has shape {value.shape}; expected {(*shape, *extra)}")
-                if name == "sigma" and (value[np.isfinite(value)] < 0).any():
-                    raise EgoposeError("pose sequence: a sigma is negative; expected standard deviations in metres")
+                variance = value if name == "sigma" else np.diagonal(value, axis1=-2, axis2=-1)
+                # a hair below zero is rounding of a rotated covariance
+                if (variance < (0.0 if name == "sigma" else -1e-9)).any():
+                    raise EgoposeError(f"pose sequence: a {name} is negative; expected error bars in metres")
+                if np.isinf(value).any():
+                    # an error bar without end is an error bar that is not known
+                    value = np.where(np.isinf(value), np.float32(np.nan), value)
                 set_(self, name, value)
         self._set_status(known)
         if not (self.space in ("world", "head") or self.space.startswith("camera:")):
