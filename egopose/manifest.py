@@ -88,6 +88,10 @@ class Manifest:
             entry = parse_json(line, f"{self.path}, line {number}")
             if not isinstance(entry, dict) or not {"key", "name", "result", "files"} <= entry.keys():
                 raise EgoposeError(f"{self.path}, line {number}: is damaged; delete the file to start over")
+            if not isinstance(entry["files"], dict) or not all(
+                isinstance(state, dict) and {"bytes", "sha256"} <= state.keys() for state in entry["files"].values()
+            ):
+                raise EgoposeError(f"{self.path}, line {number}: files is damaged; delete the file to start over")
             done[str(entry["key"])] = entry
         return done
 

@@ -17,6 +17,7 @@ from egopose.model.headmotion import HEAD_FEATURES
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.numeric import FrameArrays, Said, StepArrays
 from egopose.model.rays import RAY_CHANNELS
+from egopose.skeleton import BODY17_HANDS
 
 Array = NDArray[np.float32]
 
@@ -94,6 +95,18 @@ class OnnxEngine:
         manifest = read_json(folder / MANIFEST)
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or manifest.get("version") != VERSION:
             raise EgoposeError(f"{folder / MANIFEST}: not an exported network of version {VERSION}; export it again")
+        graphs, notes = manifest.get("graphs"), manifest.get("notes")
+        try:
+            factors = np.array(manifest.get("sigma_factor"), dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            factors = np.empty(0)
+        fits = factors.shape == (2, BODY17_HANDS.n_joints) and (factors > 0).all() and (factors < 1e6).all()
+        if not isinstance(graphs, dict) or not isinstance(notes, dict) or not fits:
+            raise EgoposeError(f"{folder / MANIFEST}: graphs, notes or sigma_factor are damaged; export it again")
+        self.config: ModelConfig = convert_config(ModelConfig, manifest.get("config"), str(folder / MANIFEST))
+        self.notes: dict[str, Any] = notes
+        self.sha256: str = str(manifest.get("weights_sha256"))
+        self.sigma_factor: Array = factors.astype(np.float32)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -103,13 +116,14 @@ class OnnxEngine:
         self._sessions = {}
         for name in GRAPHS:
             path = folder / f"{name}.onnx"
-            if sha256_file(path) != manifest["graphs"].get(name):
+            if sha256_file(path) != graphs.get(name):
                 raise EgoposeError(f"{path}: corrupted, its hash differs from {MANIFEST}; export the network again")
-            self._sessions[name] = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.config: ModelConfig = convert_config(ModelConfig, manifest["config"], str(folder / MANIFEST))
-        self.notes: dict[str, Any] = manifest["notes"]
-        self.sha256: str = manifest["weights_sha256"]
-        self.sigma_factor: Array = np.array(manifest["sigma_factor"], dtype=np.float32)
+            try:
+                self._sessions[name] = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            except Exception as error:
+                # the errors of onnxruntime share no base
+                text = " ".join(str(error).split())
+                raise EgoposeError(f"{path}: not a network that can be run ({text}); export it again") from error
 
     def _run(self, name: str, **inputs: Any) -> dict[str, NDArray[Any]]:
         session = self._sessions[name]
