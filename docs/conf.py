@@ -9,7 +9,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 
-from egopose import __version__
+from egopose import __version__  # noqa: E402
 
 project = "egopose"
 author = "The egopose authors"
