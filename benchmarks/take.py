@@ -24,18 +24,17 @@ WITHOUT = ("sides", "time_offsets", "refine_cameras", "hand_views", "smooth")
 HALF, NINETY = 2.3659738843753377, 6.251388631170325  # quantiles of chi-square with three degrees of freedom
 
 
-def scene(seed: int, frames: int = 450, fps: float = 60.0, cameras: int = 4):
-    """Truth (T, 59, 3), the miscalibrated rig and the damaged observations."""
+def scene(seed: int, frames: int = 450, fps: float = 60.0, cameras: int = 4, late=None):
+    """Truth (T, 59, 3), the miscalibrated rig and the damaged observations; by default two cameras 2 frames off."""
     rng = np.random.default_rng(seed)
     true_rig = ring_rig(cameras, size=(1920, 1080))
-    late = np.zeros(cameras)
-    late[[1, 2]] = 2.0, -2.0
-    pad = 4
-    times = np.arange(-pad, frames + pad) / fps
-    motion = walking_person(times, seed=seed)
-    truth = motion[pad : pad + frames]
+    if late is None:
+        late = np.zeros(cameras)
+        late[[1, 2]] = 2.0, -2.0
+    times = np.arange(frames) / fps
+    truth = walking_person(times, seed=seed)
     uv = np.stack(
-        [camera.project(motion[pad - int(d) : pad - int(d) + frames]) for camera, d in zip(true_rig.cameras, late)]
+        [camera.project(walking_person(times - d / fps, seed=seed)) for camera, d in zip(true_rig.cameras, late)]
     )
     uv += rng.normal(0, 1, uv.shape)
     wrong = rng.random(uv.shape[:3]) < 0.2

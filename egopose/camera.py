@@ -259,7 +259,12 @@ class Camera:
 
     def moved(self, T_world_camera: ArrayLike) -> Camera:
         """The same camera at another pose (4, 4), camera to world."""
-        return replace(self, T_world_camera=np.array(T_world_camera, dtype=np.float64))
+        camera = replace(self, T_world_camera=np.array(T_world_camera, dtype=np.float64))
+        if "packed" in self._cache:
+            # the valid range of the lens is costly to find and stays
+            code, params, _ = self._cache["packed"]
+            camera._cache["packed"] = (code, params, np.ascontiguousarray(camera.T_camera_world[:3]))
+        return camera
 
     def renamed(self, name: str | None) -> Camera:
         """The same camera under another name."""

@@ -1,14 +1,13 @@
 """Where: cameras a little off are put right from the keypoints; cameras simply wrong are named and left out.
 
-The refinement is a robust bundle adjustment (Triggs et al., 2000): poses of all cameras but the reference, optionally
-one focal scale each, and a sample of joints, so that capped reprojection errors are least. During the adjustment the
-gauge is fixed by the reference camera and the mean distance of the others from it; afterwards the whole rig is moved
-rigidly onto the given one, so that no single camera's error turns the world. What is not determined is refused.
+The refinement is a robust bundle adjustment (:mod:`egopose.triangulate.bundle`): poses of all cameras but the
+reference, optionally one focal scale each, and a sample of joints. Afterwards the whole rig is moved rigidly onto the
+given one, so that no single camera's error turns the world. What is not determined is refused.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +16,13 @@ from egopose import rigid
 from egopose.camera import Camera, Rig
 from egopose.errors import EgoposeError
 from egopose.observations import Observations2D
+from egopose.triangulate.bundle import adjust
 from egopose.triangulate.solve import triangulate_points
 
 Array = NDArray[np.float64]
 
 SAMPLES = 900
+LOSS_PX = 3.0
 _MAX_ROTATION_SD_DEG = 1.0
 _MAX_TRANSLATION_SD_M = 0.05
 
@@ -161,8 +162,11 @@ def refine_rig(
             )
         index = index[:: max(1, index.size // samples)]
         n_points = index.size
-        cameras, cov, factors = _adjust(cameras, ref, uv[:, index], solved.used[:, index], solved.points[index], focal)
-        scale *= factors
+        done = adjust(
+            cameras, ref, uv[:, index], solved.used[:, index].astype(np.float64), solved.points[index],
+            loss_px=LOSS_PX, focal=focal,
+        )  # fmt: skip
+        cameras, cov, scale = done.cameras, done.sd, scale * done.focal
         # the better the cameras, the tighter the views may be asked to agree
         threshold = min(threshold, max(4.0 * triangulate_points(cameras, uv, score).sigma_px, threshold / 3))
     cameras = _onto(cameras, [rig[name] for name in names])
@@ -215,99 +219,3 @@ def _residuals(cameras: list[Camera], uv: Array, score: Array | None, threshold_
         distance = distance[np.isfinite(distance)]
         result.append(float(np.median(distance)) if distance.size else np.nan)
     return np.array(result)
-
-
-def _adjust(
-    cameras: list[Camera], ref: int, uv: Array, used: NDArray[np.bool_], points: Array, focal: bool
-) -> tuple[list[Camera], Array, Array]:
-    """One bundle adjustment: new cameras, standard deviations (V, 6) of turns and shifts, focal factors (V,)."""
-    from scipy import sparse
-    from scipy.optimize import least_squares
-
-    V, N = uv.shape[:2]
-    per = 7 if focal else 6
-    movable = [v for v in range(V) if v != ref]
-    v_index, n_index = np.nonzero(used)
-    centres = np.stack([camera.T_world_camera[:3, 3] for camera in cameras])
-    spread = float(np.sqrt(((centres - centres[ref]) ** 2).sum(-1).mean()))
-    n_camera = per * len(movable)
-    position = {v: per * k for k, v in enumerate(movable)}
-
-    def moved(x: Array) -> list[Camera]:
-        result = list(cameras)
-        for v in movable:
-            a = x[position[v] : position[v] + per]
-            T = cameras[v].T_world_camera @ rigid.make_transform(rigid.rotation_from_vector(a[:3]), a[3:6])
-            result[v] = _with_focal(cameras[v], float(np.exp(a[6])) if focal else 1.0).moved(T)
-        return result
-
-    def residual(x: Array) -> Array:
-        now = moved(x)
-        p = x[n_camera:].reshape(N, 3)
-        r = np.zeros((len(v_index), 2))
-        for v in range(V):
-            rows = v_index == v
-            r[rows] = now[v].project(p[n_index[rows]]) - uv[v, n_index[rows]]
-        r = np.where(np.isfinite(r), r, 100.0)
-        c = np.stack([camera.T_world_camera[:3, 3] for camera in now])
-        size = np.sqrt(((c - c[ref]) ** 2).sum(-1).mean())
-        # a thousandth of the rig's size weighs as much as a ten-pixel error
-        return np.r_[r.ravel(), 1e4 * (size / spread - 1)]
-
-    rows_2 = np.arange(len(v_index))
-    pattern = sparse.lil_matrix((2 * len(v_index) + 1, n_camera + 3 * N), dtype=np.int8)
-    for k in range(2):
-        for i in range(3):
-            pattern[2 * rows_2 + k, n_camera + 3 * n_index + i] = 1
-        for i in range(per):
-            free = v_index != ref
-            columns = np.array([position.get(v, 0) for v in range(V)])[v_index[free]] + i
-            pattern[2 * rows_2[free] + k, columns] = 1
-    pattern[-1, :n_camera] = 1
-    start = np.r_[np.zeros(n_camera), points.ravel()]
-    done = least_squares(
-        residual, start, jac_sparsity=pattern.tocsr(), loss="soft_l1", f_scale=3.0, x_scale="jac", method="trf",
-        max_nfev=30, ftol=1e-6, xtol=1e-8,
-    )  # fmt: skip
-    sd = _camera_sd(done.jac, done.fun, n_camera, N)
-    spreads = np.zeros((V, 6))
-    factors = np.ones(V)
-    for v in movable:
-        spreads[v] = sd[position[v] : position[v] + 6]
-        if focal:
-            factors[v] = np.exp(done.x[position[v] + 6])
-    return moved(done.x), spreads, factors
-
-
-def _with_focal(camera: Camera, factor: float) -> Camera:
-    if factor == 1.0:
-        return camera
-    params = camera.params.copy()
-    params[:2] *= factor
-    return replace(camera, params=params)
-
-
-def _camera_sd(jacobian, residual: Array, n_camera: int, n_points: int) -> Array:  # type: ignore[no-untyped-def]
-    """Standard deviations of the camera parameters: the joints are eliminated by the Schur complement."""
-    from scipy import sparse
-
-    J = sparse.csr_matrix(jacobian)
-    A, B = J[:, :n_camera], J[:, n_camera:]
-    U = (A.T @ A).toarray()
-    W = (A.T @ B).tocsc()
-    blocks = (B.T @ B).toarray() if n_points <= 50 else None
-    if blocks is not None:
-        inverse = np.linalg.pinv(blocks)
-        S = U - W @ inverse @ W.T
-    else:
-        BtB = (B.T @ B).tobsr((3, 3))
-        order = np.argsort(BtB.indices)
-        assert np.array_equal(np.sort(BtB.indices), np.arange(n_points))
-        inverse = np.linalg.pinv(BtB.data[order], hermitian=True)
-        V_inverse = sparse.bsr_matrix((inverse, np.arange(n_points), np.arange(n_points + 1)))
-        S = U - (W @ V_inverse @ W.T).toarray()
-    # median-based noise: the loss is robust, so must this be
-    sigma2 = (np.median(np.abs(residual[:-1])) / 0.6745) ** 2
-    values, vectors = np.linalg.eigh((S + S.T) / 2)
-    inverse_values = 1.0 / np.maximum(values, 1e-12 * max(values.max(), 1e-30))
-    return np.sqrt(sigma2 * np.einsum("ik,k,ik->i", vectors, inverse_values, vectors))

@@ -6,13 +6,14 @@ cameras that are simply wrong; the refinement of the cameras when asked for; the
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, replace
 
 import numpy as np
 
-from egopose.errors import EgoposeError
+from egopose.errors import EgoposeWarning
 from egopose.triangulate.handviews import body_wrists, select_hand_views
-from egopose.triangulate.offsets import apply_offsets, find_offsets
+from egopose.triangulate.offsets import TimeOffsets, apply_offsets, find_offsets
 from egopose.triangulate.overtime import smooth_take
 from egopose.triangulate.refine import refine_rig, wrong_cameras
 from egopose.triangulate.sides import assign_sides
@@ -24,9 +25,6 @@ _LEAST_CAP_PX = 6.0
 # a hand proposed by two views alone is rough: a view must be this far off before it is left out
 _LEAST_HAND_CAP_PX = 16.0
 _SAMPLE = 20_000
-_PRIVATE_SAMPLES = 300
-_PRIVATE_ROUNDS = 3
-_SAME_FRAMES = 0.1
 
 
 def stages_for(config: TriangulateConfig) -> tuple[Stage, ...]:
@@ -67,8 +65,7 @@ def _cap(take: Take) -> float:
 def times_and_sides(take: Take, progress: Progress) -> Take:
     """Find time offsets and left/right exchanges, and put the observations right.
 
-    The two are mixed up with each other and with calibration errors: sides first, then offsets with cameras refined in
-    private, then sides again on the aligned observations.
+    The two are mixed up with each other: sides first, then offsets, then sides again on the aligned observations.
     """
     config = take.config
     given = take.observations
@@ -79,22 +76,7 @@ def times_and_sides(take: Take, progress: Progress) -> Take:
         progress(0.3, "sides")
     offsets = None
     if config.time_offsets:
-        rig = take.rig
-        offsets = find_offsets(rig, sided, cap_px=cap, seed=config.seed)
-        # a calibration error hides an offset as easily as it imitates one: look again with cameras refined in private
-        for _ in range(_PRIVATE_ROUNDS):
-            try:
-                moved = replace(take, observations=apply_offsets(sided, offsets))
-                rig = refine_rig(
-                    rig, moved.observations, threshold_px=_cap(moved) / _CAP_FACTOR, rounds=1, samples=_PRIVATE_SAMPLES
-                ).rig
-            except EgoposeError:
-                # too little to refine from: the given cameras are the best there is
-                break
-            before = offsets
-            offsets = find_offsets(rig, sided, cap_px=_cap(replace(take, rig=rig)), seed=config.seed)
-            if np.abs(np.subtract(before.frames, offsets.frames)).max() < _SAME_FRAMES:
-                break
+        offsets = find_offsets(take.rig, sided, seed=config.seed)
         progress(0.7, "time offsets")
     if offsets is not None and any(offsets.frames):
         sided = apply_offsets(given, offsets)
@@ -108,6 +90,7 @@ def times_and_sides(take: Take, progress: Progress) -> Take:
         late = [f"{name} {shift:+.2f}" for name, shift in zip(offsets.views, offsets.frames) if shift]
         if late:
             take = take.noted(f"time offsets found, frames: {', '.join(late)} (reference {offsets.reference})")
+        take = _doubts(take, offsets)
     if report is not None:
         found["sides"] = report.share
         for name, share in report.share.items():
@@ -117,6 +100,25 @@ def times_and_sides(take: Take, progress: Progress) -> Take:
                     f"{100 * share['hands']:.1f} % of its hands"
                 )
     return replace(take, found=found)
+
+
+def _doubts(take: Take, offsets: TimeOffsets) -> Take:
+    """Say where the time offsets cannot be trusted."""
+    unknown = [name for name, reliable in zip(offsets.views, offsets.reliable) if not reliable]
+    if unknown and len(offsets.views) >= 3:
+        take = take.noted(
+            f"the time offset of {', '.join(unknown)} is not determined by these keypoints and stays 0 (too few "
+            "joints, too little motion, or a motion that a turned camera would explain as well)"
+        )
+    if not offsets.clear and offsets.runner_up is not None:
+        other = ", ".join(f"{name} {shift:+.1f}" for name, shift in zip(offsets.views, offsets.runner_up))
+        note = (
+            f"the time offsets are not clear: {other} frames fit nearly as well ({offsets.runner_up_cost:.2f} px "
+            f"against {offsets.cost_after:.2f} px); start the cameras together or record an irregular motion"
+        )
+        warnings.warn(note, EgoposeWarning, stacklevel=2)
+        take = take.noted(note)
+    return take
 
 
 def drop_wrong_cameras(take: Take, progress: Progress) -> Take:
