@@ -15,7 +15,7 @@ import pytest
 
 import egopose
 from egopose.detect import base
-from egopose.detect.run import detect_videos, list_videos
+from egopose.detect.run import detect_people, detect_videos, list_videos
 from egopose.errors import EgoposeError
 from tests.fake_detector import write_spot_video
 
@@ -118,6 +118,23 @@ def test_what_is_no_video_is_refused_with_the_view_named(tmp_path: Path) -> None
         run({"good": good, "bad": tmp_path / "bad.mp4"}, tmp_path)
     # what was finished before the refusal is kept
     assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
+
+
+def test_several_people_keep_their_places_and_their_own_cache(tmp_path: Path) -> None:
+    spots = np.stack([path_of_spot(), 100 - path_of_spot()[::-1] / 2], axis=1)
+    videos = {name: write_spot_video(tmp_path / f"{name}.mp4", spots) for name in ("a", "b")}
+    found = detect_people(videos, 2, "bright-spot", cache=tmp_path / "cache", workers=0)
+    assert found.n_people == 2
+    assert (found.counts == 2).all()
+    for k in range(2):
+        middle = found.layers[k].uv_px[:, :, :17].mean(axis=2)
+        np.testing.assert_allclose(middle, np.broadcast_to(np.trunc(spots[:, k]), middle.shape), atol=1.5)
+    again = detect_people(videos, 2, "bright-spot", cache=tmp_path / "cache", workers=0)
+    assert all(a.uv_px.tobytes() == b.uv_px.tobytes() for a, b in zip(found.layers, again.layers))
+    one = detect_videos(videos, "bright-spot", cache=tmp_path / "cache", workers=0)
+    assert one.uv_px.tobytes() == found.layers[0].uv_px.tobytes()
+    with pytest.raises(EgoposeError, match="people is 0"):
+        detect_people(videos, 0, "bright-spot")
 
 
 def test_different_rates_are_refused(tmp_path: Path) -> None:

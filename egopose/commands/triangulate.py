@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from egopose.commands.output import Progress, emit, progress_bar
+from egopose.commands.people import FOLLOWED, Persons, choose_persons, load_seen, load_trajectory, named
 from egopose.config import load_config
 from egopose.errors import EgoposeError, EgoposeWarning
 from egopose.files import plain_json
@@ -43,28 +44,6 @@ def load_rig(path: Path) -> Rig:
     return found
 
 
-def load_observations(
-    path: Path, *, detector: str = "blazepose", model: Path | None = None, progress: Progress | None = None
-) -> Observations2D:
-    """2D joints from a file or folder of any known format, or from a folder of videos.
-
-    Raises:
-        EgoposeError: Unreadable, or neither.
-    """
-    from egopose.detect.run import VIDEO_SUFFIXES, detect_videos, list_videos
-    from egopose.io import load
-
-    if path.is_dir() and any(item.suffix.lower() in VIDEO_SUFFIXES for item in path.iterdir()):
-        options = {} if model is None else {"model": str(model)}
-        return detect_videos(list_videos(path), detector, options, progress=progress)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        raise EgoposeError(f"{path}: one video is one view; give the folder with a video per camera")
-    found = load(path)
-    if not isinstance(found, Observations2D):
-        raise EgoposeError(f"{path}: holds a {type(found).__name__}; expected 2D joints of several views, or videos")
-    return found
-
-
 def run_triangulate(
     rig: Rig,
     observations: Observations2D,
@@ -72,8 +51,17 @@ def run_triangulate(
     progress: Progress | None = None,
     *,
     stages: Sequence[Stage] | None = None,
+    persons: Persons | None = None,
 ) -> tuple[Take, dict[str, Any]]:
     """Triangulate a take whose views may be spelled differently from the cameras.
+
+    Args:
+        rig: The cameras.
+        observations: 2D joints of one person.
+        config: Settings.
+        progress: Called with the share done.
+        stages: What to do; None takes what the configuration asks for.
+        persons: How the person was told apart, for the report.
 
     Returns:
         The take and its report, what the stages found included.
@@ -92,8 +80,9 @@ def run_triangulate(
         # the take keeps these as notes already
         warnings.simplefilter("ignore", EgoposeWarning)
         take = triangulate_take(rig, aligned, config, progress, stages=stages)
-    notes = [*take.observations.provenance.get("notes", []), *left_out, *take.notes]
-    return take, {**build_report(take), "notes": notes, "found": plain_json(take.found)}
+    told = ([], {}) if persons is None else ([*persons.notes], persons.found)
+    notes = [*take.observations.provenance.get("notes", []), *told[0], *left_out, *take.notes]
+    return take, {**build_report(take), "notes": notes, "found": plain_json({**told[1], **take.found})}
 
 
 def save_labels(take: Take, out: Path) -> list[Path]:
@@ -168,6 +157,9 @@ def triangulate(
     model: Path | None = None,
     undistorted: bool = False,
     fps: float | None = None,
+    people: int = 1,
+    wearer: Path | None = None,
+    wearer_start: float = 0.0,
     report: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -186,6 +178,9 @@ def triangulate(
         model: Model file for the onnx backend.
         undistorted: The 2D joints belong to undistorted images.
         fps: Frame rate when the 2D joints carry none.
+        people: Most people to triangulate; more than one gives a file each, OUT_person_1 the most complete.
+        wearer: Poses of the head-worn camera: only the person who wears it is triangulated.
+        wearer_start: Time of frame 0 on the clock of those poses, seconds.
         report: Also write a report: an .html page with a .json beside it.
         json: Print the report as one JSON object.
     """
@@ -199,14 +194,20 @@ def triangulate(
             settings["threshold_px"] = float(threshold)
         except ValueError:
             raise EgoposeError(f"--threshold is {threshold!r}; expected a number of pixels or auto") from None
+    if people < 1:
+        raise EgoposeError(f"--people is {people}; expected at least one")
     options = load_config(TriangulateConfig, config, **settings)
     cameras = load_rig(rig)
     with progress_bar("triangulate") as progress:
-        observations = load_observations(keypoints, detector=detector, model=model, progress=progress)
+        path = None if wearer is None else load_trajectory(wearer)
+        seen = load_seen(
+            keypoints, people=people if path is None else max(people, FOLLOWED), detector=detector,
+            options=None if model is None else {"model": str(model)}, progress=progress,
+        )  # fmt: skip
         if undistorted:
-            observations = observations.replace(undistorted=True)
+            seen = seen.replace(undistorted=True)
         if fps is not None:
-            observations = observations.replace(fps=fps)
+            seen = seen.replace(fps=fps)
         if protocol == "ego-exo4d":
             from egopose.triangulate.official import triangulate_official
 
@@ -215,11 +216,20 @@ def triangulate(
             stages = None
         else:
             raise EgoposeError(f"no protocol is named {protocol!r}; there are: egopose, ego-exo4d")
-        take, numbers = run_triangulate(cameras, observations, options, progress, stages=stages)
-    written = save_labels(take, out)
-    if report is not None:
-        from egopose.view.triangulation_report import write_triangulation_report
+        persons = choose_persons(
+            cameras, seen, people=people, wearer=path, start_s=wearer_start, progress=progress
+        )  # fmt: skip
+        several = len(persons.observations) > 1
+        results = []
+        for number, observations in zip(persons.numbers, persons.observations):
+            take, numbers = run_triangulate(cameras, observations, options, progress, stages=stages, persons=persons)
+            target = named(out, number, several)
+            written = save_labels(take, target)
+            if report is not None:
+                from egopose.view.triangulation_report import write_triangulation_report
 
-        page = report.with_suffix(".html")
-        write_triangulation_report(numbers, page, page.with_suffix(".json"))
-    emit({"out": str(out), "files": [str(path) for path in written], **numbers}, summary(numbers, out), json)
+                page = named(report.with_suffix(".html"), number, several)
+                write_triangulation_report(numbers, page, page.with_suffix(".json"))
+            results.append({"out": str(target), "files": [str(file) for file in written], **numbers})
+    text = "\n\n".join(summary(numbers, Path(numbers["out"])) for numbers in results)
+    emit({"people": results} if several else results[0], text, json)

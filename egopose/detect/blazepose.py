@@ -24,6 +24,7 @@ Array = NDArray[np.float64]
 
 _FOUND = 0.5
 _SAME_PERSON = 0.4
+_TWIN = 0.06
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,7 @@ class BlazePoseTracker:
         found: list[Detection2D | None] = [
             None if square is None else self._follow(image, i, square) for i, square in enumerate(self._squares)
         ]
+        self._drop_twins(found)
         self._since_search += 1
         lost = [i for i, detection in enumerate(found) if detection is None]
         # someone is always looked for; a second person only now and then, the detector costs as much as a body
@@ -247,6 +249,19 @@ class BlazePoseTracker:
                     lost.pop(0)
                     known.append(square)
         return [self._nothing() if detection is None else detection for detection in found]
+
+    def _drop_twins(self, found: list[Detection2D | None]) -> None:
+        """Two trackers that ended on one person: the surer one stays."""
+        for i in range(len(found)):
+            for k in range(i):
+                a, b = self._squares[i], self._squares[k]
+                one, other = found[i], found[k]
+                if a is None or b is None or one is None or other is None:
+                    continue
+                if math.hypot(a.u - b.u, a.v - b.v) < _TWIN * max(a.side, b.side) and 0.6 < a.side / b.side < 1.6:
+                    gone = i if one.person_score <= other.person_score else k
+                    found[gone], self._squares[gone] = None, None
+                    self._hands[gone] = {"left": None, "right": None}
 
     def _nothing(self) -> Detection2D:
         n = BODY17_HANDS.n_joints

@@ -127,12 +127,19 @@ class OnnxTracker:
     def __init__(self, model: OnnxTopDown, people: int) -> None:
         self._model = model
         self._boxes: list[Box | None] = [None] * people
+        self._since_search = 0
 
     def update(self, image: NDArray[np.uint8]) -> list[Detection2D]:
         """People in the next frame; see :class:`egopose.detect.base.Tracker`."""
-        if all(box is None for box in self._boxes):
-            for i, found in enumerate(self._model.find_people(image)[: len(self._boxes)]):
-                self._boxes[i] = found
+        self._since_search += 1
+        nobody = all(box is None for box in self._boxes)
+        # someone is always looked for; a second person only now and then
+        if nobody or (None in self._boxes and self._since_search >= 10):
+            self._since_search = 0
+            for found in self._model.find_people(image):
+                known = [box for box in self._boxes if box is not None]
+                if None in self._boxes and not any(_overlap(found, box) > 0.4 for box in known):
+                    self._boxes[self._boxes.index(None)] = found
         result = []
         n = self._model.skeleton.n_joints
         for i, box in enumerate(list(self._boxes)):
@@ -147,4 +154,23 @@ class OnnxTracker:
             outside = ~((uv >= -0.5) & (uv <= [w - 0.5, h - 0.5])).all(-1)
             uv[outside], score[outside] = np.nan, 0.0
             result.append(Detection2D(uv.astype(np.float32), score.astype(np.float32), sure))
+        self._drop_twins(result)
         return result
+
+    def _drop_twins(self, result: list[Detection2D]) -> None:
+        """Two boxes that ended on one person: the surer one stays."""
+        for i in range(len(result)):
+            for k in range(i):
+                a, b = self._boxes[i], self._boxes[k]
+                if a is not None and b is not None and _overlap(a, b) > 0.8:
+                    gone = i if result[i].person_score <= result[k].person_score else k
+                    n = self._model.skeleton.n_joints
+                    result[gone] = Detection2D(np.full((n, 2), np.nan, np.float32), np.zeros(n, np.float32), 0.0)
+                    self._boxes[gone] = None
+
+
+def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes."""
+    inner = max(min(a[2], b[2]) - max(a[0], b[0]), 0.0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0.0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - inner
+    return inner / union if union > 0 else 0.0

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from egopose.camera import Rig
+from egopose.candidates import Candidates2D
 from egopose.errors import EgoposeError
 from egopose.io.registry import note
 from egopose.io.rigs import names_of
 from egopose.observations import Observations2D
+
+Seen = TypeVar("Seen", Observations2D, Candidates2D)
 
 
 def name_key(name: str) -> str:
@@ -63,9 +67,7 @@ def match_names(rig: Rig, views: Sequence[str], given: Mapping[str, str] | None 
     return result
 
 
-def align_views(
-    rig: Rig, observations: Observations2D, given: Mapping[str, str] | None = None, *, drop: bool = False
-) -> Observations2D:
+def align_views(rig: Rig, observations: Seen, given: Mapping[str, str] | None = None, *, drop: bool = False) -> Seen:
     """The observations under the rig's camera names, checked against it.
 
     Args:
@@ -91,7 +93,7 @@ def align_views(
     return observations
 
 
-def check_image_space(rig: Rig, observations: Observations2D) -> None:
+def check_image_space(rig: Rig, observations: Observations2D | Candidates2D) -> None:
     """Refuse raw pixels with undistorted cameras and the other way round.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from egopose.candidates import Candidates2D
 from egopose.errors import EgoposeError
 from egopose.files import read_json
 from egopose.io.fields import (
@@ -107,8 +108,9 @@ def read(
     skeleton: str | None = None,
     fps: float | None = None,
     undistorted: bool = False,
-) -> Observations2D:
-    """Read keypoints; where an image holds several people the one with the highest score is taken.
+    person: str = "best",
+) -> Observations2D | Candidates2D:
+    """Read keypoints.
 
     Args:
         path: The JSON file.
@@ -117,11 +119,17 @@ def read(
         skeleton: Joint set by name, when neither names nor the count tell.
         fps: Frame rate, when known.
         undistorted: The pixels belong to undistorted images.
+        person: Where an image holds several people: "best" takes the one with the highest score, "all" every one.
+
+    Returns:
+        One person, or :class:`egopose.candidates.Candidates2D` with ``person="all"``.
 
     Raises:
         EgoposeError: Not such a file, counts that are no multiple of three or disagree, no frame in a name.
     """
     _check_pattern(pattern)
+    if person not in ("best", "all"):
+        raise EgoposeError(f"person is {person!r}; expected best or all")
     content = read_json(path)
     where = str(path)
     images: dict[Any, Mapping[str, Any]] = {}
@@ -137,7 +145,7 @@ def read(
         entries = sequence(key(content, "annotations", where), f"{path}: annotations")
     else:
         entries = sequence(content, where)
-    best: dict[tuple[str, int], tuple[float, Floats]] = {}
+    found_people: dict[tuple[str, int], list[tuple[float, Floats]]] = {}
     sizes: dict[str, tuple[int, int]] = {}
     crowded: set[tuple[str, int]] = set()
     for i, entry in enumerate(entries):
@@ -163,39 +171,48 @@ def read(
         if not isinstance(merit, int | float):
             merit = table.get("area") if annotated else None
         merit = float(merit) if isinstance(merit, int | float) else float(np.nansum(points[:, 2]))
-        if place in best:
+        people = found_people.setdefault(place, [])
+        people.append((merit, points))
+        if len(people) > 1:
             crowded.add(place)
-            if not merit > best[place][0]:
-                continue
-        best[place] = (merit, points)
-    if not best:
+            if person == "best":
+                # the first of equals stays
+                people[:] = [people[1] if people[1][0] > people[0][0] else people[0]]
+    if not found_people:
         raise EgoposeError(f"{path}: no keypoints in it; nothing to read")
-    counts = {len(points) for _, points in best.values()}
+    counts = {len(points) for people in found_people.values() for _, points in people}
     if len(counts) > 1:
         raise EgoposeError(f"{path}: entries have {' and '.join(map(str, sorted(counts)))} keypoints in one file")
     found = _skeleton(counts.pop(), names, skeleton, where)
-    views = sorted({place[0] for place in best})
-    frames = np.unique([place[1] for place in best])
-    _check_cells(len(views) * frames.size * found.n_joints, len(best) * found.n_joints, where)
-    dense = np.full((len(views), frames.size, found.n_joints, 3), np.nan)
-    for (name, frame), (_, points) in best.items():
-        dense[views.index(name), np.searchsorted(frames, frame)] = points
+    views = sorted({place[0] for place in found_people})
+    frames = np.unique([place[1] for place in found_people])
+    slots = max(len(people) for people in found_people.values())
+    given = sum(len(people) for people in found_people.values())
+    _check_cells(slots * len(views) * frames.size * found.n_joints, given * found.n_joints, where)
+    dense = np.full((slots, len(views), frames.size, found.n_joints, 3), np.nan)
+    for (name, frame), people in found_people.items():
+        for k, (_, points) in enumerate(people):
+            dense[k, views.index(name), np.searchsorted(frames, frame)] = points
     seen = np.isfinite(dense).all(axis=-1) & (dense[..., 2] > 0)
-    if crowded:
+    if crowded and person == "best":
         note(f"{path}: {len(crowded)} images hold several people; the one with the highest score was taken")
     # annotation files give a visibility (0, 1 occluded, 2 visible), results a score
     score = np.where(seen, np.where(dense[..., 2] >= 2, 1.0, 0.5) if annotated else np.clip(dense[..., 2], 0, 1), 0)
-    return Observations2D(
-        skeleton=found,
-        views=tuple(views),
-        frames=frames,
-        uv_px=float32(np.where(seen[..., None], dense[..., :2], np.nan)),
-        score=float32(score),
-        fps=fps,
-        undistorted=undistorted,
-        sizes=tuple(sizes.get(name) for name in views),
-        provenance=source(path, "coco-keypoints", images_with_several_people=len(crowded)),
-    )
+    layers = [
+        Observations2D(
+            skeleton=found,
+            views=tuple(views),
+            frames=frames,
+            uv_px=float32(np.where(seen[k, ..., None], dense[k, ..., :2], np.nan)),
+            score=float32(score[k]),
+            fps=fps,
+            undistorted=undistorted,
+            sizes=tuple(sizes.get(name) for name in views),
+            provenance=source(path, "coco-keypoints", images_with_several_people=len(crowded)),
+        )
+        for k in range(slots)
+    ]
+    return Candidates2D(tuple(layers)) if person == "all" else layers[0]
 
 
 def _hashable(value: Any, where: str) -> int | str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from egopose.candidates import Candidates2D
 from egopose.errors import EgoposeError
 from egopose.files import read_json
 from egopose.io.fields import float32, mapping, numbers, sequence
@@ -50,7 +51,7 @@ BY_COUNT: dict[int, tuple[Skeleton, ...]] = {
     26: (HALPE26,),
     133: (COCO_WHOLEBODY133,),
 }
-PERSON_POLICIES = ("best", "first", "largest")
+PERSON_POLICIES = ("best", "first", "largest", "all")
 _HANDS = (("left", "hand_left_keypoints_2d"), ("right", "hand_right_keypoints_2d"))
 
 
@@ -111,11 +112,16 @@ def _sniff(path: Path, head: bytes) -> bool:
 
 
 @dataclass
+class _Person:
+    body: NDArray[np.float64] | None
+    hands: dict[str, NDArray[np.float64]]
+
+
+@dataclass
 class _View:
     name: str
     frames: list[int] = field(default_factory=list)
-    body: list[NDArray[np.float64] | None] = field(default_factory=list)
-    hands: list[dict[str, NDArray[np.float64]]] = field(default_factory=list)
+    people: list[list[_Person]] = field(default_factory=list)
     crowded: int = 0
 
 
@@ -149,6 +155,21 @@ def _choose(people: list[Mapping[str, Any]], policy: str | int, where: str) -> M
     return people[int(np.argmax(merit))]
 
 
+def _person(person: Mapping[str, Any], where: str) -> _Person:
+    hands = {}
+    for side, name in _HANDS:
+        points = _triples(person, name, where)
+        if points is not None:
+            if len(points) != HAND21.n_joints:
+                raise EgoposeError(f"{where}: {name} has {len(points)} joints; expected {HAND21.n_joints}")
+            hands[side] = points
+    return _Person(_triples(person, "pose_keypoints_2d", where), hands)
+
+
+def _bodies(views: list[_View]) -> list[NDArray[np.float64]]:
+    return [p.body for view in views for people in view.people for p in people if p.body is not None]
+
+
 def _read_view(folder: Path, policy: str | int) -> _View:
     view = _View(view_name(folder))
     for file in _json_files(folder):
@@ -156,17 +177,11 @@ def _read_view(folder: Path, policy: str | int) -> _View:
         content = mapping(read_json(file, max_bytes=64 << 20), str(file))
         people = [mapping(p, f"{file}: people") for p in sequence(content.get("people", []), f"{file}: people")]
         view.crowded += len(people) > 1
-        person = _choose(people, policy, str(file))
+        if policy != "all":
+            chosen = _choose(people, policy, str(file))
+            people = [] if chosen is None else [chosen]
         view.frames.append(frame)
-        view.body.append(None if person is None else _triples(person, "pose_keypoints_2d", str(file)))
-        hands = {}
-        for side, name in _HANDS:
-            points = None if person is None else _triples(person, name, str(file))
-            if points is not None:
-                if len(points) != HAND21.n_joints:
-                    raise EgoposeError(f"{file}: {name} has {len(points)} joints; expected {HAND21.n_joints}")
-                hands[side] = points
-        view.hands.append(hands)
+        view.people.append([_person(person, str(file)) for person in people])
     order = np.argsort(view.frames, kind="stable")
     numbers_sorted = [view.frames[i] for i in order]
     for a, b in zip(numbers_sorted, numbers_sorted[1:]):
@@ -211,7 +226,7 @@ def _body25_or_body25b(bodies: Iterable[NDArray[np.float64]], where: str) -> Ske
 
 
 def _pick_skeleton(views: list[_View], skeleton: str | Skeleton | None, where: str) -> Skeleton:
-    counts = {len(points) for view in views for points in view.body if points is not None}
+    counts = {len(points) for points in _bodies(views)}
     if len(counts) > 1:
         raise EgoposeError(f"{where}: people have {' and '.join(map(str, sorted(counts)))} joints in one recording")
     count = next(iter(counts), None)
@@ -230,7 +245,7 @@ def _pick_skeleton(views: list[_View], skeleton: str | Skeleton | None, where: s
     options = BY_COUNT[count]
     if len(options) == 1:
         return options[0]
-    return _body25_or_body25b((p for view in views for p in view.body if p is not None), where)
+    return _body25_or_body25b(_bodies(views), where)
 
 
 @reader(
@@ -248,16 +263,19 @@ def read(
     skeleton: str | Skeleton | None = None,
     fps: float | None = None,
     undistorted: bool = False,
-) -> Observations2D:
+) -> Observations2D | Candidates2D:
     """Read OpenPose output.
 
     Args:
         path: One camera's folder, or the folder of all cameras' folders.
         person: Who is taken where a frame shows several: "best" (highest total score), "first", "largest"
-            (bounding box), or a position in the list.
+            (bounding box), a position in the list, or "all": every person, to be told apart later.
         skeleton: Joint set by name, when the number of joints does not tell.
         fps: Frame rate, when known.
         undistorted: The images were undistorted before detection.
+
+    Returns:
+        One person, or :class:`egopose.candidates.Candidates2D` with ``person="all"``.
 
     Raises:
         EgoposeError: No such files, bad JSON, joint counts that disagree, repeated frame numbers.
@@ -277,30 +295,36 @@ def read(
         raise EgoposeError(f"{path}: no .json files in it or in its folders; expected OpenPose output")
     views = [_read_view(folder, person) for folder in folders]
     body = _pick_skeleton(views, skeleton, str(path))
-    hands = any(entry for view in views for entry in view.hands)
+    hands = any(p.hands for view in views for people in view.people for p in people)
     full = with_hands(body) if hands and HANDS42.joints[0] not in body.joints else body
     frames = np.unique(np.concatenate([view.frames for view in views]))
-    uvs = np.full((len(views), frames.size, full.n_joints, 3), np.nan)
+    slots = max((len(people) for view in views for people in view.people), default=1) if person == "all" else 1
+    uvs = np.full((max(slots, 1), len(views), frames.size, full.n_joints, 3), np.nan)
     hand_rows = {side: full.indices([f"{side}_hand_{j}" for j in HAND21.joints]) for side, _ in _HANDS if hands}
     for v, view in enumerate(views):
-        for t, points, sides in zip(np.searchsorted(frames, view.frames), view.body, view.hands):
-            if points is not None:
-                uvs[v, t, : body.n_joints] = points
-            for side, values in sides.items():
-                uvs[v, t, hand_rows[side]] = values
+        for t, people in zip(np.searchsorted(frames, view.frames), view.people):
+            for k, one in enumerate(people):
+                if one.body is not None:
+                    uvs[k, v, t, : body.n_joints] = one.body
+                for side, values in one.hands.items():
+                    uvs[k, v, t, hand_rows[side]] = values
     seen = np.isfinite(uvs).all(axis=-1) & (uvs[..., 2] > 0)
     crowded = {view.name: view.crowded for view in views if view.crowded}
-    if crowded:
+    if crowded and person != "all":
         counts = ", ".join(f"{name} in {n} of {len(frames)} frames" for name, n in crowded.items())
         note(f"{path}: several people are seen by {counts}; person={person!r} was taken (give person= to choose)")
-    return Observations2D(
-        skeleton=full,
-        views=tuple(view.name for view in views),
-        frames=frames,
-        uv_px=float32(np.where(seen[..., None], uvs[..., :2], np.nan)),
-        # detectors overshoot 1 a little
-        score=float32(np.where(seen, np.clip(uvs[..., 2], 0, 1), 0)),
-        fps=fps,
-        undistorted=undistorted,
-        provenance=source(path, "openpose", person=person, frames_with_several_people=crowded),
-    )
+    layers = [
+        Observations2D(
+            skeleton=full,
+            views=tuple(view.name for view in views),
+            frames=frames,
+            uv_px=float32(np.where(seen[k, ..., None], uvs[k, ..., :2], np.nan)),
+            # detectors overshoot 1 a little
+            score=float32(np.where(seen[k], np.clip(uvs[k, ..., 2], 0, 1), 0)),
+            fps=fps,
+            undistorted=undistorted,
+            provenance=source(path, "openpose", person=person, frames_with_several_people=crowded),
+        )
+        for k in range(len(uvs))
+    ]
+    return Candidates2D(tuple(layers)) if person == "all" else layers[0]
