@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 OUT ?= demo-out
+INPUTS ?= 1000000
 
-.PHONY: help setup demo test lint types bench docs wheel licences release-check matrix clean
+.PHONY: help setup demo test lint types bench docs wheel licences release-check matrix fuzz kills clean
 
 help:
 	@echo "make demo   set up, then predict, triangulate and evaluate on embedded captures and write the pages"
@@ -64,6 +65,14 @@ release-check: $(VENV)/release/bin/pip-audit
 
 matrix:
 	$(PYTHON) tools/install_matrix.py
+
+fuzz: setup
+	@# inputs are guided by coverage where atheris has a wheel, else damaged blindly
+	@$(PIP) install -q 'atheris>=3' || echo "atheris is not to be had here: inputs are not guided"
+	$(BIN)/python tools/fuzz.py --inputs $(INPUTS)
+
+kills: setup
+	$(BIN)/python tools/kills.py
 
 clean:
 	rm -rf build dist *.egg-info $(OUT) .pytest_cache .mypy_cache .ruff_cache

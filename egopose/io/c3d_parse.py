@@ -157,6 +157,9 @@ def parse_c3d(path: str | os.PathLike[str]) -> C3DPoints:
     xyz[~(residual >= 0)] = np.nan
     labels: list[str] = []
     for suffix in ("", *map(str, range(2, 20))):
-        labels += parameters.get(("POINT", f"LABELS{suffix}"), [])
+        more = parameters.get(("POINT", f"LABELS{suffix}"), [])
+        if not isinstance(more, list):
+            raise EgoposeError(f"{where}: POINT:LABELS{suffix} holds numbers; expected names, the file is damaged")
+        labels += more
     unit = str(_first(parameters, "UNITS", "")).strip().lower()
     return C3DPoints(xyz, residual, max(int(first) - 1, 0), rate, unit, [str(label) for label in labels])
