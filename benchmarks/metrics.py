@@ -38,8 +38,8 @@ def arrays(n: int, joints: int, kind: type) -> tuple[np.ndarray, np.ndarray, np.
     target = rng.normal(0, 0.4, (n, joints, 3)).astype(kind)
     pred = (target + rng.normal(0, 0.05, target.shape)).astype(kind)
     valid = rng.random((n, joints)) < 0.9
-    pred[:: n // 50, 3] = np.nan
-    target[:: n // 70, 5] = np.nan
+    pred[:: max(n // 50, 1), 3] = np.nan
+    target[:: max(n // 70, 1), 5] = np.nan
     return pred, target, valid
 
 
@@ -80,39 +80,60 @@ def speed(n: int, joints: int, kind: type) -> dict[str, Any]:
 
 
 def stages(n: int = 200_000, joints: int = 17) -> dict[str, float]:
-    """Nanoseconds per frame of the parts of the aligned metric."""
+    """Nanoseconds per frame of each part of the aligned metric and of the fused pass, repeated on 512 frames."""
     import numba as nb
 
+    from egopose.kernels import fused as f
     from egopose.kernels import procrustes as k
-    from egopose.kernels.simd import LANES
-    from egopose.kernels.tiles import fill_tile
+    from egopose.kernels.simd import LANES, splat, store
 
-    width, rows = LANES, k.STATE
+    width, frames = LANES, 512
+    bins, rows = 152, f.M * (joints + 1)
+    names = (
+        "turn", "fit", "distances after the fit", "position errors", "motion errors", "two fits' errors",
+        "means of frames", "sums", "histograms",
+    )  # fmt: skip
 
     @nb.njit(error_model="numpy")
-    def run(pred, target, valid, upto):
-        tile, state, out = np.ones(8 * joints * width), np.empty(rows * width), np.empty(joints * width)
-        a, b = np.empty(width * joints * 3, pred.dtype), np.empty(width * joints * 3, target.dtype)
-        c = np.empty(width * joints, np.uint8)
-        seen = 0.0
+    def run(pred, target, valid, roots, which, limits, what, n):
+        tile, may, use = np.zeros(12 * joints * width), np.zeros(2 * joints, np.uint8), np.zeros(2 * joints, np.uint8)
+        state, out, e = np.zeros(k.STATE * width), np.zeros(joints * width), np.zeros(rows * width)
+        kinds, counts = np.zeros(joints, np.uint8), np.zeros(f.KINDS * (joints + 1), np.int64)
+        totals, acc = np.zeros((f.M + f.KINDS) * width), np.zeros(rows * width, np.int64)
+        found, index = np.zeros(2 * joints * bins, np.uint16), np.zeros(joints * width, np.int32)
+        for slot in range(2):
+            k.fill(pred, target, valid, joints, 0, frames, tile, may, slot)
+            k.fit_tile(tile, may, slot, joints, use, state)
+        rooted = f._plain(tile, 0, joints, roots, use, state, e, totals)
+        f._both_residuals(tile, 0, joints, use, state, e, totals)
+        seen = splat(0.0)
         for frame in range(0, n, width):
-            fill_tile(pred, target, valid, joints, frame, n, tile, a, b, c)
-            if upto > 0:
-                k.count_tile(tile, joints, state)
-            if upto > 1:
-                seen += k.fit_tile(tile, joints, state)
-            if upto > 2:
-                k.residuals_tile(tile, joints, state, True, out)
-                seen += out[0]
-            seen += tile[5]
-        return seen
+            if what == 0:
+                k.fill(pred, target, valid, joints, frame % frames, frames, tile, may, 0)
+            elif what == 1:
+                k.fit_tile(tile, may, 0, joints, use, state)
+            elif what == 2:
+                seen = seen + k.residuals_tile(tile, 0, use, joints, state, True, False, out)
+            elif what == 3:
+                f._plain(tile, 0, joints, roots, use, state, e, totals)
+            elif what == 4:
+                f._moving(tile, 0, joints, rooted, use, kinds, counts, e, totals)
+            elif what == 5:
+                f._both_residuals(tile, 0, joints, use, state, e, totals)
+            elif what == 6:
+                f._means(joints, e, totals, counts)
+            elif what == 7:
+                f._add_rows(rows, e, acc)
+            else:
+                f._count_tile(e, joints, which, limits, index, found)
+        store(out, 0, seen)
+        return out[0]
 
-    pred, target, valid = arrays(n, joints, np.float32)
-    p, t, v = pred.ravel(), target.ravel(), valid.view(np.uint8).ravel()
-    found = interleaved({str(i): (lambda i=i: run(p, t, v, i)) for i in range(4)})
-    names = ("transpose", "count and shift", "moments and solver", "residuals")
-    times = [found[str(i)] / n * 1e9 for i in range(4)]
-    return {name: round(b - a, 1) for name, a, b in zip(names, [0.0, *times], times)}
+    pred, target, valid = arrays(frames, joints, np.float32)
+    p, t, v = np.nan_to_num(pred).ravel(), target.ravel(), valid.view(np.uint8).ravel()
+    options = np.array([0]), np.array([0, 3]), np.linspace(0, 0.15, bins - 1)
+    found = interleaved({name: (lambda i=i: run(p, t, v, *options, i, n)) for i, name in enumerate(names)})
+    return {name: round(seconds / n * 1e9, 1) for name, seconds in found.items()}
 
 
 def accuracy() -> dict[str, float]:

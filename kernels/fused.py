@@ -1,8 +1,9 @@
-"""Every metric in one pass: 64 frames at a time are turned into tiles, measured in all ways, and summed exactly.
+"""Every metric in one pass: frames are turned into tiles, measured in all ways, and summed exactly.
 
-Errors of a block stand in a buffer by metric, joint and tile: a distance, -1 where the joint does not count, NaN (or
-infinity) where the prediction is not finite. Sums are kept in two parts, multiples of 2^-20 and of 2^-52: adding such
-numbers is exact, so a sum does not depend on the order, the chunks, the threads or the shards.
+Errors of a tile stand in a buffer by metric and joint, the mean of each frame behind the joints: a distance, 0 where
+nothing counts, NaN (or infinity) where the prediction is not finite. A distance below 256 is rounded to a multiple of
+2^-43 and summed as a whole number; a longer one is split into multiples of 2^-20 and of 2^-52. Adding such numbers is
+exact, so a sum does not depend on the order, the chunks, the threads or the shards.
 """
 
 from __future__ import annotations
@@ -10,106 +11,167 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .procrustes import STATE, count_tile, fit_tile, one_frame
-from .simd import LANES, ceiling, count_true, fma, keep, load, root, select, slide, splat, store, store_whole
-from .tiles import fill_tile
+from .procrustes import STATE, fill, fit_tile, one_frame
+from .simd import (
+    LANES, add_bits, bits, ceiling, count_true, fma, keep, load, load_mask, mask_of, ones, quick_root, root, select, size,
+    slide, splat, store, store_whole,
+)  # fmt: skip
+from .tiles import BARE
 
 METRICS = ("mpjpe", "root_mpjpe", "n_mpjpe", "pa_mpjpe", "rigid_mpjpe", "mpjve", "accel_error", "jitter")
 """What the rows of the results are; the last three are per frame, per frame squared and cubed."""
 
 M = len(METRICS)
-TILES = 8
+KINDS = 5
+"""Which joints count: as they are, with the root, and with one, two and three frames before."""
+
 HIGH = 2.0**20
 LOW = 2.0**52
+REACH = 256.0
+_SHIFT = 768.0
+"""Added to less than 256 it leaves a multiple of 2^-43, whose bits are a whole number beside those of the sum."""
+
+_SHIFT_BITS = int(np.float64(_SHIFT).view(np.int64))
 _FULL = (1 << LANES) - 1
+# sums of bits are emptied before they can overflow
+_DRAIN = 2048
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _plain(tile, J, roots, e, stride, base, diff):
-    """Distances as they are, relative to the root, and after a scale about it; keeps the differences."""
+@nb.njit(**BARE)
+def _kind_of(m):
+    """Which joints a metric counts."""
+    return 0 if m in (0, 3, 4) else (1 if m < 3 else m - 3)
+
+
+@nb.njit(**BARE)
+def _plain(tile, slot, J, roots, use, state, e, totals):
+    """Distances as they are, relative to the root, and after a scale about it; the lanes whose root counts."""
     W = LANES
+    P = 6 * J * W * slot
+    T = P + 3 * J * W
     zero = splat(0.0)
-    rpx, rpy, rpz, rtx, rty, rtz = zero, zero, zero, zero, zero, zero
-    rooted = zero == 0.0
+    p0, p1, p2 = load(state, 0), load(state, W), load(state, 2 * W)
+    t0, t1, t2 = load(state, 3 * W), load(state, 4 * W), load(state, 5 * W)
+    n = load(state, 6 * W)
+    # the root, from the shift: about the origin without one
+    rx, ry, rz, qx, qy, qz = zero, zero, zero, zero, zero, zero
+    rooted = _FULL
+    for i in range(roots.size):
+        r = 3 * roots[i] * W
+        rx, ry, rz = rx + load(tile, P + r), ry + load(tile, P + r + W), rz + load(tile, P + r + 2 * W)
+        qx, qy, qz = qx + load(tile, T + r), qy + load(tile, T + r + W), qz + load(tile, T + r + 2 * W)
+        rooted &= np.int64(use[slot * J + roots[i]])
+    gx, gy, gz = zero, zero, zero
     if roots.size > 0:
-        for i in range(roots.size):
-            at = 3 * roots[i] * W
-            to = at + 3 * J * W
-            rpx, rpy, rpz = rpx + load(tile, at), rpy + load(tile, at + W), rpz + load(tile, at + 2 * W)
-            rtx, rty, rtz = rtx + load(tile, to), rty + load(tile, to + W), rtz + load(tile, to + 2 * W)
-            rooted = rooted & (load(tile, (7 * J + roots[i]) * W) > 0.5)
-        n = splat(np.float64(roots.size))
-        rpx, rpy, rpz, rtx, rty, rtz = rpx / n, rpy / n, rpz / n, rtx / n, rty / n, rtz / n
-    across, within = zero, zero
-    none = splat(-1.0)
-    for j in range(J):
-        at = 3 * j * W
-        to = at + 3 * J * W
-        use = load(tile, (7 * J + j) * W) > 0.5
-        px, py, pz = load(tile, at), load(tile, at + W), load(tile, at + 2 * W)
-        tx, ty, tz = load(tile, to), load(tile, to + W), load(tile, to + 2 * W)
-        x, y, z = px - tx, py - ty, pz - tz
-        store(diff, at, x)
-        store(diff, at + W, y)
-        store(diff, at + 2 * W, z)
-        store(e, base + j * stride, select(use, root(fma(x, x, fma(y, y, z * z))), none))
-        use = use & rooted
-        px, py, pz = keep(use, px - rpx), keep(use, py - rpy), keep(use, pz - rpz)
-        tx, ty, tz = keep(use, tx - rtx), keep(use, ty - rty), keep(use, tz - rtz)
-        across = fma(px, tx, fma(py, ty, fma(pz, tz, across)))
-        within = fma(px, px, fma(py, py, fma(pz, pz, within)))
-        if roots.size > 0:
-            x, y, z = px - tx, py - ty, pz - tz
-            far = select(use, root(fma(x, x, fma(y, y, z * z))), none)
-            store(e, base + (J + j) * stride, far)
-        else:
-            store(e, base + (J + j) * stride, none)
+        share = splat(np.float64(roots.size))
+        rx, ry, rz, qx, qy, qz = rx / share, ry / share, rz / share, qx / share, qy / share, qz / share
+        gx, gy, gz = rx - qx, ry - qy, rz - qz
+    rx, ry, rz, qx, qy, qz = rx - p0, ry - p1, rz - p2, qx - t0, qy - t1, qz - t2
+    mx, my, mz = load(state, 17 * W), load(state, 18 * W), load(state, 19 * W)
+    ux, uy, uz = load(state, 20 * W), load(state, 21 * W), load(state, 22 * W)
+    # the sums of the fit, moved from the shift to the root
+    within = fma(rx, rx - 2.0 * mx, fma(ry, ry - 2.0 * my, rz * (rz - 2.0 * mz)))
+    within = fma(n, within, load(state, 23 * W))
+    across = fma(rx, qx - ux, fma(ry, qy - uy, rz * (qz - uz))) - fma(qx, mx, fma(qy, my, qz * mz))
+    across = fma(n, across, load(state, 24 * W))
     s = select(within == 0.0, zero, across / within)
+    cx, cy, cz = qx - s * rx, qy - s * ry, qz - s * rz
+    sum0, sum1, sum2 = zero, zero, zero
     for j in range(J):
-        at = 3 * j * W
-        to = at + 3 * J * W
-        use = (load(tile, (7 * J + j) * W) > 0.5) & rooted
-        x = (load(tile, at) - rpx) * s - (load(tile, to) - rtx)
-        y = (load(tile, at + W) - rpy) * s - (load(tile, to + W) - rty)
-        z = (load(tile, at + 2 * W) - rpz) * s - (load(tile, to + 2 * W) - rtz)
-        store(e, base + (2 * J + j) * stride, select(use, root(fma(x, x, fma(y, y, z * z))), none))
+        r = 3 * j * W
+        now = np.int64(use[slot * J + j])
+        m0, m1 = mask_of(now), mask_of(now & rooted)
+        px, py, pz = load(tile, P + r), load(tile, P + r + W), load(tile, P + r + 2 * W)
+        tx, ty, tz = load(tile, T + r), load(tile, T + r + W), load(tile, T + r + 2 * W)
+        dx, dy, dz = px - tx, py - ty, pz - tz
+        d = keep(m0, root(fma(dx, dx, fma(dy, dy, dz * dz))))
+        store(e, j * W, d)
+        sum0 = sum0 + d
+        dx, dy, dz = dx - gx, dy - gy, dz - gz
+        d = keep(m1, quick_root(fma(dx, dx, fma(dy, dy, dz * dz))))
+        store(e, (J + 1 + j) * W, d)
+        sum1 = sum1 + d
+        x, y, z = fma(s, px - p0, cx) - (tx - t0), fma(s, py - p1, cy) - (ty - t1), fma(s, pz - p2, cz) - (tz - t2)
+        d = keep(m1, quick_root(fma(x, x, fma(y, y, z * z))))
+        store(e, (2 * (J + 1) + j) * W, d)
+        sum2 = sum2 + d
+    store(totals, 0, sum0)
+    store(totals, W, sum1)
+    store(totals, 2 * W, sum2)
+    # how many joints of each frame count, by kind
+    store(totals, M * W, n)
+    store(totals, (M + 1) * W, keep(mask_of(rooted), n))
+    return rooted
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _moving(tile, diff, old, old_diff, J, e, stride, base):
-    """First and second differences of the error, third differences of the prediction, ending at each frame."""
+@nb.njit(**BARE)
+def _moving(tile, slot, J, rooted, use, kinds, counts, e, totals):
+    """First and second differences of the error, third differences of the prediction; which joints count where."""
     W = LANES
-    none = splat(-1.0)
+    S = 6 * J * W
+    P = S * slot
+    T = P + 3 * J * W
+    OP = S - P
+    OT = OP + 3 * J * W
+    zero, one = splat(0.0), splat(1.0)
+    sum5, sum6, sum7, n5, n6, n7 = zero, zero, zero, zero, zero, zero
     for j in range(J):
-        c = (7 * J + j) * W
-        u0, was = load(tile, c), load(old, c)
-        u1 = u0 * slide(was, u0, 1)
-        u2 = u1 * slide(was, u0, 2)
-        u3 = u2 * slide(was, u0, 3)
-        v2 = splat(0.0)
-        a2 = v2
-        k2 = v2
-        for k in range(3):
-            r = (3 * j + k) * W
-            d, dw = load(diff, r), load(old_diff, r)
-            d1 = slide(dw, d, 1)
-            v = d - d1
-            a = v - (d1 - slide(dw, d, 2))
-            p, pw = load(tile, r), load(old, r)
-            p1, p2 = slide(pw, p, 1), slide(pw, p, 2)
-            b = p1 - p2
-            q = ((p - p1) - b) - (b - (p2 - slide(pw, p, 3)))
-            v2, a2, k2 = fma(v, v, v2), fma(a, a, a2), fma(q, q, k2)
-        store(e, base + (5 * J + j) * stride, select(u1 > 0.5, root(v2), none))
-        store(e, base + (6 * J + j) * stride, select(u2 > 0.5, root(a2), none))
-        store(e, base + (7 * J + j) * stride, select(u3 > 0.5, root(k2), none))
+        r = 3 * j * W
+        now = np.int64(use[slot * J + j])
+        line = (now << W) | np.int64(use[(1 - slot) * J + j])
+        two = line & (line << 1)
+        three = two & (line << 2)
+        b2, b3, b4 = (two >> W) & _FULL, (three >> W) & _FULL, ((three & (line << 3)) >> W) & _FULL
+        c = KINDS * j
+        kinds[j] = now
+        counts[c] += ones(now)
+        counts[c + 1] += ones(now & rooted)
+        counts[c + 2] += ones(b2)
+        counts[c + 3] += ones(b3)
+        counts[c + 4] += ones(b4)
+        m2, m3, m4 = mask_of(b2), mask_of(b3), mask_of(b4)
+        n5, n6, n7 = n5 + keep(m2, one), n6 + keep(m3, one), n7 + keep(m4, one)
+        v1, a1, k1 = _steps(load(tile, P + r), load(tile, T + r), load(tile, OP + r), load(tile, OT + r))
+        r += W
+        v2, a2, k2 = _steps(load(tile, P + r), load(tile, T + r), load(tile, OP + r), load(tile, OT + r))
+        r += W
+        v3, a3, k3 = _steps(load(tile, P + r), load(tile, T + r), load(tile, OP + r), load(tile, OT + r))
+        d = keep(m2, root(fma(v1, v1, fma(v2, v2, v3 * v3))))
+        store(e, (5 * (J + 1) + j) * W, d)
+        sum5 = sum5 + d
+        d = keep(m3, quick_root(fma(a1, a1, fma(a2, a2, a3 * a3))))
+        store(e, (6 * (J + 1) + j) * W, d)
+        sum6 = sum6 + d
+        d = keep(m4, quick_root(fma(k1, k1, fma(k2, k2, k3 * k3))))
+        store(e, (7 * (J + 1) + j) * W, d)
+        sum7 = sum7 + d
+    store(totals, 5 * W, sum5)
+    store(totals, 6 * W, sum6)
+    store(totals, 7 * W, sum7)
+    store(totals, (M + 2) * W, n5)
+    store(totals, (M + 3) * W, n6)
+    store(totals, (M + 4) * W, n7)
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _both_residuals(tile, J, state, e, stride, base):
+@nb.njit(**BARE)
+def _steps(p, t, was_p, was_t):
+    """First and second differences of an error, third differences of a prediction, ending at each frame."""
+    d = p - t
+    was = was_p - was_t
+    d1 = slide(was, d, 1)
+    v = d - d1
+    a = v - (d1 - slide(was, d, 2))
+    p1, p2 = slide(was_p, p, 1), slide(was_p, p, 2)
+    b = p1 - p2
+    return v, a, ((p - p1) - b) - (b - (p2 - slide(was_p, p, 3)))
+
+
+@nb.njit(**BARE)
+def _both_residuals(tile, slot, J, use, state, e, totals):
     """Distances after a similarity and after a rigid motion: one rotation serves both."""
     W = LANES
-    none = splat(-1.0)
+    P = 6 * J * W * slot
+    T = P + 3 * J * W
     p0, p1, p2 = load(state, 0), load(state, W), load(state, 2 * W)
     t0, t1, t2 = load(state, 3 * W), load(state, 4 * W), load(state, 5 * W)
     a00, a01, a02 = load(state, 7 * W), load(state, 8 * W), load(state, 9 * W)
@@ -122,103 +184,103 @@ def _both_residuals(tile, J, state, e, stride, base):
     by = zero - fma(a10, mx, fma(a11, my, a12 * mz))
     bz = zero - fma(a20, mx, fma(a21, my, a22 * mz))
     ux, uy, uz = load(state, 20 * W), load(state, 21 * W), load(state, 22 * W)
+    sum3, sum4 = zero, zero
     for j in range(J):
-        at = 3 * j * W
-        to = at + 3 * J * W
-        use = load(tile, (7 * J + j) * W) > 0.5
-        a, b, c = load(tile, at) - p0, load(tile, at + W) - p1, load(tile, at + 2 * W) - p2
+        r = 3 * j * W
+        counts = load_mask(use, slot * J + j)
+        a, b, c = load(tile, P + r) - p0, load(tile, P + r + W) - p1, load(tile, P + r + 2 * W) - p2
+        d = ux - (load(tile, T + r) - t0)
+        f = uy - (load(tile, T + r + W) - t1)
+        g = uz - (load(tile, T + r + 2 * W) - t2)
         x = fma(a00, a, fma(a01, b, fma(a02, c, bx)))
         y = fma(a10, a, fma(a11, b, fma(a12, c, by)))
         z = fma(a20, a, fma(a21, b, fma(a22, c, bz)))
-        d, f, g = (load(tile, to) - t0) - ux, (load(tile, to + W) - t1) - uy, (load(tile, to + 2 * W) - t2) - uz
-        h, i, k = fma(s, x, zero - d), fma(s, y, zero - f), fma(s, z, zero - g)
-        store(e, base + (3 * J + j) * stride, select(use, root(fma(h, h, fma(i, i, k * k))), none))
-        h, i, k = x - d, y - f, z - g
-        store(e, base + (4 * J + j) * stride, select(use, root(fma(h, h, fma(i, i, k * k))), none))
+        h, i, k = fma(s, x, d), fma(s, y, f), fma(s, z, g)
+        h = keep(counts, root(fma(h, h, fma(i, i, k * k))))
+        store(e, (3 * (J + 1) + j) * W, h)
+        sum3 = sum3 + h
+        x, y, z = x + d, y + f, z + g
+        h = keep(counts, quick_root(fma(x, x, fma(y, y, z * z))))
+        store(e, (4 * (J + 1) + j) * W, h)
+        sum4 = sum4 + h
+    store(totals, 3 * W, sum3)
+    store(totals, 4 * W, sum4)
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
-def _aligned(pred, target, valid, J, frame, lanes, tile, state, single, e, stride, base):
-    """Distances after a similarity and after a rigid motion."""
+def _slow_lanes(pred, target, valid, J, frame, lanes, good, kinds, single, e, totals):
+    """The lanes whose fit is not to be trusted, one by one."""
     W = LANES
-    good = fit_tile(tile, J, state)
-    _both_residuals(tile, J, state, e, stride, base)
-    if good != _FULL:
-        for way in range(2):
-            for lane in range(lanes):
-                if not good >> lane & 1:
-                    one_frame(pred, target, valid, J, frame + lane, way == 0, single)
-                    for j in range(J):
-                        if tile[(7 * J + j) * W + lane] > 0.5:
-                            e[base + ((3 + way) * J + j) * stride + lane] = single[j]
+    for way in range(2):
+        for lane in range(lanes):
+            if not good >> lane & 1:
+                one_frame(pred, target, valid, J, frame + lane, way == 0, single)
+                total = 0.0
+                for j in range(J):
+                    if kinds[j] >> lane & 1:
+                        e[((3 + way) * (J + 1) + j) * W + lane] = single[j]
+                        total += single[j]
+                totals[(3 + way) * W + lane] = total
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _sum_joints(e, J, groups, acc, counts):
-    """Add a block to the lane-wise sums and to the counts of each metric and joint."""
+@nb.njit(**BARE)
+def _means(J, e, totals, counts):
+    """Means of the frames of a tile, behind the joints; whether every number is finite and within reach."""
     W = LANES
-    zero = splat(0.0)
+    one = splat(1.0)
+    within = _FULL
+    for kind in range(KINDS):
+        seen = load(totals, (M + kind) * W)
+        some = seen > 0.5
+        counts[KINDS * J + kind] += count_true(some)
+        share = keep(some, one / seen)
+        for m in range(M):
+            if _kind_of(m) == kind:
+                total = load(totals, m * W)
+                within &= bits(total < REACH)
+                store(e, (m * (J + 1) + J) * W, total * share)
+    return within == _FULL
+
+
+@nb.njit(**BARE)
+def _write_means(J, e, totals, frame, lanes, frames):
+    """Means of the frames of a tile for the caller, NaN where undefined or not finite."""
+    for m in range(M):
+        for lane in range(lanes):
+            mean = e[(m * (J + 1) + J) * LANES + lane]
+            some = totals[(M + _kind_of(m)) * LANES + lane] > 0.5
+            frames[m, frame + lane] = mean if some and mean < np.inf else np.nan
+
+
+@nb.njit(**BARE)
+def _add_rows(rows, e, acc):
+    """Add a tile to the lane-wise sums of each row."""
+    for r in range(rows):
+        add_bits(acc, r * LANES, load(e, r * LANES) + _SHIFT)
+
+
+@nb.njit(**BARE)
+def _add_carefully(rows, e, wide, bad):
+    """Add a tile with numbers that are not finite or out of reach; counts the former."""
+    W = LANES
     # adding and taking away these rounds to multiples of 2^-20 and 2^-52
     big, small = 1.5 * 2.0**32, 1.5
-    for r in range(M * J):
-        high, low = load(acc, 2 * r * W), load(acc, (2 * r + 1) * W)
-        n = bad = 0
-        for g in range(groups):
-            x = load(e, (r * TILES + g) * W)
-            fine = x < np.inf
-            use = fine & (x >= zero)
-            d = keep(use, x)
-            h = (d + big) - big
-            high = high + h
-            low = low + (((d - h) + small) - small)
-            n += count_true(use)
-            bad += W - count_true(fine)
-        store(acc, 2 * r * W, high)
-        store(acc, (2 * r + 1) * W, low)
-        counts[2 * r] += n
-        counts[2 * r + 1] += bad
+    for r in range(rows):
+        x = load(e, r * W)
+        fine = x < np.inf
+        d = keep(fine, x)
+        d = select(d < REACH, (d + _SHIFT) - _SHIFT, d)
+        h = (d + big) - big
+        store(wide, 2 * r * W, load(wide, 2 * r * W) + h)
+        store(wide, (2 * r + 1) * W, load(wide, (2 * r + 1) * W) + (((d - h) + small) - small))
+        bad[r] += LANES - count_true(fine)
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _sum_frames(e, J, groups, acc, counts, means):
-    """The mean of each frame of a block, and their lane-wise sums and counts."""
-    W = LANES
-    zero = splat(0.0)
-    one = splat(1.0)
-    everywhere = zero == 0.0
-    nan = splat(np.nan)
-    big, small = 1.5 * 2.0**32, 1.5
-    for m in range(M):
-        high, low = load(acc, 2 * m * W), load(acc, (2 * m + 1) * W)
-        n = bad = 0
-        for g in range(groups):
-            total, seen = zero, zero
-            for j in range(J):
-                x = load(e, ((m * J + j) * TILES + g) * W)
-                # what is not finite passes, and spoils the total
-                use = (x == -1.0) ^ everywhere
-                total = total + keep(use, x)
-                seen = seen + keep(use, one)
-            f = total / seen
-            use = f < np.inf
-            store(means, (m * TILES + g) * W, select(use, f, nan))
-            d = keep(use, f)
-            h = (d + big) - big
-            high = high + h
-            low = low + (((d - h) + small) - small)
-            n += count_true(use)
-            bad += count_true((use ^ everywhere) & (seen > 0.5))
-        store(acc, 2 * m * W, high)
-        store(acc, (2 * m + 1) * W, low)
-        counts[2 * m] += n
-        counts[2 * m + 1] += bad
+@nb.njit(**BARE)
+def _count_tile(e, J, which, limits, index, histogram):
+    """Add a tile to histograms (len(which), J, len(limits) + 1): bin k is within limit k and not within k - 1.
 
-
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _count_block(e, J, groups, which, limits, index, histogram):
-    """Add a block to histograms (len(which), J, len(limits) + 2): bin k is within limit k and not within k - 1.
-
-    The bin before the last holds what is beyond every limit or not finite, the last one what does not count.
+    The last bin holds what is beyond every limit or not finite; what does not count goes to the first.
     """
     W = LANES
     steps = limits.size
@@ -226,29 +288,99 @@ def _count_block(e, J, groups, which, limits, index, histogram):
     width = (limits[steps - 1] - limits[0]) / (steps - 1)
     per = splat(1.0 / width)
     zero, one, last = splat(0.0), splat(1.0), splat(np.float64(steps))
-    nothing = splat(np.float64(steps + 1))
     for i in range(which.size):
-        for g in range(groups):
-            for j in range(J):
-                x = load(e, ((which[i] * J + j) * TILES + g) * W)
-                k = ceiling((x - low) * per)
-                k = select(k > zero, k, zero)
-                k = select(k < last, k, last)
+        for j in range(J):
+            x = load(e, (which[i] * (J + 1) + j) * W)
+            t = (x - low) * per
+            k = ceiling(t)
+            near = bits((size((k - t) - 0.5) > 0.4999999) & (x > zero))
+            k = select(k < last, k, last)
+            k = select(k > zero, k, zero)
+            if near != 0:
                 # rounding is put right against the limits themselves
                 k = k + keep((x > _limit(k, width, low)) & (k < last), one)
                 k = k - keep((x <= _limit(k - one, width, low)) & (k > zero), one)
-                k = select(x >= zero, k, select(x == -1.0, nothing, last))
-                k = select(x < np.inf, k, last)
-                store_whole(index, j * W, k)
-            for lane in range(W):
-                for j in range(J):
-                    histogram[i, j, index[j * W + lane]] += 1
+            store_whole(index, j * W, k + np.float64((i * J + j) * (steps + 1)))
+        for lane in range(W):
+            for j in range(J):
+                histogram[index[j * W + lane]] += 1
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
+@nb.njit(**BARE)
 def _limit(k, width, low):
     """Limit number k, rounded as ``np.linspace`` rounds it."""
     return k * width + low
+
+
+@nb.njit(**BARE)
+def _drain_bins(small, found):
+    """Short counters, which stay in the first cache, into long ones."""
+    for i in range(small.size):
+        found[i] += small[i]
+        small[i] = 0
+
+
+@nb.njit(**BARE)
+def _drain(rows, tiles, acc, wide, sums):
+    """Lane-wise sums into integers (rows, 2), and back to nothing; every product and sum here is exact."""
+    for r in range(rows):
+        for lane in range(LANES):
+            k = acc[r * LANES + lane] - tiles * _SHIFT_BITS
+            sums[2 * r] += (k >> 23) + np.int64(wide[2 * r * LANES + lane] * HIGH)
+            sums[2 * r + 1] += ((k & 0x7FFFFF) << 9) + np.int64(wide[(2 * r + 1) * LANES + lane] * LOW)
+            acc[r * LANES + lane] = 0
+            wide[2 * r * LANES + lane] = 0.0
+            wide[(2 * r + 1) * LANES + lane] = 0.0
+
+
+@nb.njit(**BARE)
+def _measure(
+    pred, target, valid, J, frame, stop, roots, which, limits, index, frames, whole, small, found, counts, bad, tile, may, use,
+    state, kinds, e, totals, acc, wide, at,
+):  # fmt: skip
+    """Tiles from ``frame`` on, until one has a lane whose fit is not to be trusted; that one is not added yet.
+
+    Returns:
+        The frame of that tile, or ``stop`` or more, and the lanes to trust as bits.
+    """
+    good = _FULL
+    while frame < stop:
+        slot = at[0]
+        fill(pred, target, valid, J, frame, stop, tile, may, slot)
+        good = fit_tile(tile, may, slot, J, use, state)
+        rooted = _plain(tile, slot, J, roots, use, state, e, totals)
+        _moving(tile, slot, J, rooted, use, kinds, counts, e, totals)
+        _both_residuals(tile, slot, J, use, state, e, totals)
+        at[0] = 1 - slot
+        if good != _FULL:
+            break
+        _add_tile(
+            J, frame, stop, which, limits, index, frames, whole, small, found, counts, bad, state, kinds, e, totals, acc, wide, at
+        )  # fmt: skip
+        frame += LANES
+    return frame, good
+
+
+@nb.njit(**BARE)
+def _add_tile(
+    J, frame, stop, which, limits, index, frames, whole, small, found, counts, bad, state, kinds, e, totals, acc, wide, at
+):  # fmt: skip
+    """Add a measured tile to all sums; ``at`` is the next slot, the tiles in ``acc``, and the tiles in all."""
+    rows = M * (J + 1)
+    if _means(J, e, totals, counts):
+        _add_rows(rows, e, acc)
+        at[1] += 1
+    else:
+        _add_carefully(rows, e, wide, bad)
+    at[2] += 1
+    if which.size > 0:
+        _count_tile(e, J, which, limits, index, small)
+    if frames.size > 0:
+        _write_means(J, e, totals, frame, min(LANES, stop - frame), frames)
+    if at[2] % _DRAIN == 0:
+        _drain(rows, at[1], acc, wide, whole)
+        _drain_bins(small, found)
+        at[1] = 0
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True)
@@ -264,7 +396,7 @@ def fused_frames(pred, target, valid, J, first, start, stop, roots, which, limit
         start: First frame; ``start - first`` is a multiple of LANES.
         stop: One past the last; at most 2^20 frames on.
         roots: (R,) int64 joints whose mean is the root; empty: none.
-        which: (H,) int64 metrics that get a histogram.
+        which: (H,) int64 metrics that get a histogram, among those of single frames.
         limits: (S,) even thresholds of the histograms.
         sums: (M, J, 4) int64, added to: distance / 2^-20, the rest / 2^-52, how many, how many were not finite.
         frame_sums: (M, 4) int64, the same for means of frames.
@@ -272,62 +404,52 @@ def fused_frames(pred, target, valid, J, first, start, stop, roots, which, limit
         frames: (M, N) float64, out: mean of each frame, NaN where undefined; or empty: not wanted.
     """
     W = LANES
-    tile, old = np.ones(8 * J * W), np.zeros(8 * J * W)
-    diff, old_diff = np.empty(3 * J * W), np.zeros(3 * J * W)
-    state, single = np.empty(STATE * W), np.empty(J)
-    spare_p, spare_t = np.empty(W * J * 3, dtype=pred.dtype), np.empty(W * J * 3, dtype=target.dtype)
-    spare_v = np.empty(W * J, dtype=np.uint8)
-    e = np.empty(M * J * TILES * W)
-    acc, frames_acc = np.zeros(2 * M * J * W), np.zeros(2 * M * W)
-    counts, frames_counts = np.zeros(2 * M * J, np.int64), np.zeros(2 * M, np.int64)
-    means, index = np.empty(M * TILES * W), np.empty(J * W, np.int32)
-    bins = np.zeros((which.size, J, limits.size + 2), np.int32)
-    stride = TILES * W
-    for i in range(6 * J * W, 7 * J * W):
-        old[i] = 1.0
+    rows = M * (J + 1)
+    bins = limits.size + 1
+    whole, found = np.zeros(2 * rows, np.int64), np.zeros(which.size * J * bins, np.int64)
+    small = np.zeros(which.size * J * bins, np.uint16)
+    counts, bad = np.zeros(KINDS * (J + 1), np.int64), np.zeros(rows, np.int64)
+    tile, may, use = np.zeros(12 * J * W), np.zeros(2 * J, np.uint8), np.zeros(2 * J, np.uint8)
+    state, kinds = np.zeros(STATE * W), np.zeros(KINDS * J, np.uint8)
+    e, totals, single = np.zeros(rows * W), np.zeros((M + KINDS) * W), np.empty(J)
+    acc, wide = np.zeros(rows * W, np.int64), np.zeros(2 * rows * W)
+    index, at = np.zeros(J * W, np.int32), np.zeros(3, np.int64)
     if start > first:
-        fill_tile(pred, target, valid, J, start - W, stop, old, spare_p, spare_t, spare_v)
-        count_tile(old, J, state)
-        for i in range(3 * J * W):
-            old_diff[i] = old[i] - old[3 * J * W + i]
+        fill(pred, target, valid, J, start - W, stop, tile, may, 1)
+        fit_tile(tile, may, 1, J, use, state)
     frame = start
     while frame < stop:
-        groups = 0
-        begin = frame
-        while frame < stop and groups < TILES:
-            base = groups * W
-            fill_tile(pred, target, valid, J, frame, stop, tile, spare_p, spare_t, spare_v)
-            count_tile(tile, J, state)
-            _plain(tile, J, roots, e, stride, base, diff)
-            _aligned(pred, target, valid, J, frame, min(W, stop - frame), tile, state, single, e, stride, base)
-            _moving(tile, diff, old, old_diff, J, e, stride, base)
-            tile, old = old, tile
-            diff, old_diff = old_diff, diff
-            groups += 1
+        frame, good = _measure(
+            pred, target, valid, J, frame, stop, roots, which, limits, index, frames, whole, small, found, counts, bad, tile,
+            may, use, state, kinds, e, totals, acc, wide, at,
+        )  # fmt: skip
+        if frame < stop:
+            _slow_lanes(pred, target, valid, J, frame, min(W, stop - frame), good, kinds, single, e, totals)
+            _add_tile(
+                J, frame, stop, which, limits, index, frames, whole, small, found, counts, bad, state, kinds, e, totals, acc,
+                wide, at,
+            )  # fmt: skip
             frame += W
-        _sum_joints(e, J, groups, acc, counts)
-        _sum_frames(e, J, groups, frames_acc, frames_counts, means)
-        if which.size > 0:
-            _count_block(e, J, groups, which, limits, index, bins)
-        if frames.size > 0:
-            for m in range(M):
-                for i in range(min(stop - begin, groups * W)):
-                    frames[m, begin + i] = means[m * stride + i]
+    _drain(rows, at[1], acc, wide, whole)
+    _drain_bins(small, found)
+    lanes = at[2] * W
+    for m in range(M):
+        if m == 1 and roots.size == 0:
+            continue
+        for j in range(J + 1):
+            r = m * (J + 1) + j
+            out = sums[m, j] if j < J else frame_sums[m]
+            out[0] += whole[2 * r]
+            out[1] += whole[2 * r + 1]
+            out[2] += counts[KINDS * j + _kind_of(m)] - bad[r]
+            out[3] += bad[r]
     for i in range(which.size):
         for j in range(J):
-            for k in range(limits.size + 2):
-                histogram[i, j, k] += bins[i, j, k]
-    for m in range(M):
-        for j in range(J):
-            _drain(acc, counts, m * J + j, sums[m, j])
-        _drain(frames_acc, frames_counts, m, frame_sums[m])
-
-
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _drain(acc, counts, row, out):
-    """Lane-wise sums into integers; every product and sum here is exact."""
-    for lane in range(LANES):
-        out[0] += np.int64(acc[2 * row * LANES + lane] * HIGH)
-        out[1] += np.int64(acc[(2 * row + 1) * LANES + lane] * LOW)
-    out[2] += counts[2 * row]
-    out[3] += counts[2 * row + 1]
+            for k in range(bins):
+                histogram[i, j, k] += found[(i * J + j) * bins + k]
+            # what does not count went to the first bin
+            counted = counts[KINDS * j + _kind_of(which[i])]
+            histogram[i, j, 0] -= lanes - counted
+            histogram[i, j, bins] += stop - start - counted
+    if roots.size == 0 and frames.size > 0:
+        frames[1, start:stop] = np.nan

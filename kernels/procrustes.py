@@ -13,76 +13,83 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .simd import LANES, VEC, bits, fma, keep, load, nowhere, root, select, size, splat, store, store_counts
-from .tiles import fill_tile
+from .simd import (
+    LANES, VEC, bits, fma, keep, load, load_mask, nowhere, root, select, size, splat, store,
+    store_counts, store_mask,
+)  # fmt: skip
+from .tiles import BARE, fill_last, fill_tile
 
-STATE = 23
-"""Rows of the state of a tile: shifts 0-5, count 6, rotation 7-15, scale 16, means of shifted joints 17-22."""
+STATE = 25
+"""Rows of the state of a tile: shifts 0-5, count 6, rotation 7-15, scale 16, means of shifted joints 17-22,
+sum of squares of the shifted prediction 23 and of its products with the target 24."""
 
 _FULL = (1 << LANES) - 1
 assert VEC is not None
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def count_tile(tile, J, state):
-    """Which joints count (the tile's last rows: 1 or 0), the first of each frame as its shift, how many."""
+@nb.njit(**BARE)
+def finite(x, y, z):
+    """Where all three are finite numbers."""
     zero = splat(0.0)
-    n = zero
-    px, py, pz, tx, ty, tz = zero, zero, zero, zero, zero, zero
+    # zero times a number is zero, times anything else it is not
+    return fma(x, zero, fma(y, zero, z * zero)) == 0.0
+
+
+@nb.njit(**BARE)
+def fit_tile(tile, may, slot, J, use, state):
+    """Which joints count (``use``, a byte per joint and slot), rotation, scale and means of the frames of a tile.
+
+    Returns:
+        The lanes to trust, as bits.
+    """
+    W = LANES
+    P = 6 * J * W * slot
+    T = P + 3 * J * W
+    zero = splat(0.0)
+    # each frame is shifted by its first counted joint, which keeps small numbers small
+    p0, p1, p2, t0, t1, t2 = zero, zero, zero, zero, zero, zero
     found = nowhere()
-    W = LANES
-    for j in range(J):
-        at = 3 * j * W
-        to = (3 * J + 3 * j) * W
-        m = (6 * J + j) * W
-        x, y, z = load(tile, to), load(tile, to + W), load(tile, to + 2 * W)
-        # zero times a number is zero, times anything else it is not
-        use = (fma(x, zero, fma(y, zero, z * zero)) == 0.0) & (load(tile, m) > 0.5)
-        counts = keep(use, splat(1.0))
-        store(tile, m + J * W, counts)
-        n = n + counts
-        if bits(found) != _FULL:
-            new = use & (found ^ (zero == 0.0))
-            px = select(new, load(tile, at), px)
-            py = select(new, load(tile, at + W), py)
-            pz = select(new, load(tile, at + 2 * W), pz)
-            tx, ty, tz = select(new, x, tx), select(new, y, ty), select(new, z, tz)
-            found = found | use
-    store(state, 0, px)
-    store(state, W, py)
-    store(state, 2 * W, pz)
-    store(state, 3 * W, tx)
-    store(state, 4 * W, ty)
-    store(state, 5 * W, tz)
-    store(state, 6 * W, n)
-
-
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def fit_tile(tile, J, state):
-    """Rotation, scale and means of the frames of a counted tile; the lanes to trust, as bits."""
-    W = LANES
-    zero = splat(0.0)
-    p0, p1, p2 = load(state, 0), load(state, W), load(state, 2 * W)
-    t0, t1, t2 = load(state, 3 * W), load(state, 4 * W), load(state, 5 * W)
-    n = load(state, 6 * W)
+    j = 0
+    while j < J and bits(found) != _FULL:
+        r = 3 * j * W
+        x, y, z = load(tile, T + r), load(tile, T + r + W), load(tile, T + r + 2 * W)
+        new = finite(x, y, z) & load_mask(may, slot * J + j) & (found ^ (zero == 0.0))
+        p0 = select(new, load(tile, P + r), p0)
+        p1 = select(new, load(tile, P + r + W), p1)
+        p2 = select(new, load(tile, P + r + 2 * W), p2)
+        t0, t1, t2 = select(new, x, t0), select(new, y, t1), select(new, z, t2)
+        found = found | new
+        j += 1
+    n = zero
     ax, ay, az, bx, by, bz, pp = zero, zero, zero, zero, zero, zero, zero
     xx, xy, xz, yx, yy, yz, zx, zy, zz = zero, zero, zero, zero, zero, zero, zero, zero, zero
     for j in range(J):
-        at = 3 * j * W
-        to = at + 3 * J * W
-        use = load(tile, (7 * J + j) * W) > 0.5
-        a = keep(use, load(tile, at) - p0)
-        b = keep(use, load(tile, at + W) - p1)
-        c = keep(use, load(tile, at + 2 * W) - p2)
-        d = keep(use, load(tile, to) - t0)
-        e = keep(use, load(tile, to + W) - t1)
-        f = keep(use, load(tile, to + 2 * W) - t2)
+        r = 3 * j * W
+        d = load(tile, T + r) - t0
+        e = load(tile, T + r + W) - t1
+        f = load(tile, T + r + 2 * W) - t2
+        fine = finite(d, e, f) & load_mask(may, slot * J + j)
+        store_mask(use, slot * J + j, fine)
+        a = keep(fine, load(tile, P + r) - p0)
+        b = keep(fine, load(tile, P + r + W) - p1)
+        c = keep(fine, load(tile, P + r + 2 * W) - p2)
+        d, e, f = keep(fine, d), keep(fine, e), keep(fine, f)
+        n = n + keep(fine, splat(1.0))
         ax, ay, az = ax + a, ay + b, az + c
         bx, by, bz = bx + d, by + e, bz + f
         pp = fma(a, a, fma(b, b, fma(c, c, pp)))
         xx, xy, xz = fma(a, d, xx), fma(a, e, xy), fma(a, f, xz)
         yx, yy, yz = fma(b, d, yx), fma(b, e, yy), fma(b, f, yz)
         zx, zy, zz = fma(c, d, zx), fma(c, e, zy), fma(c, f, zz)
+    store(state, 0, p0)
+    store(state, W, p1)
+    store(state, 2 * W, p2)
+    store(state, 3 * W, t0)
+    store(state, 4 * W, t1)
+    store(state, 5 * W, t2)
+    store(state, 6 * W, n)
+    store(state, 23 * W, pp)
+    store(state, 24 * W, xx + yy + zz)
     share = 1.0 / n
     mx, my, mz = ax * share, ay * share, az * share
     ux, uy, uz = bx * share, by * share, bz * share
@@ -158,10 +165,12 @@ def fit_tile(tile, J, state):
     return bits(good)
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def residuals_tile(tile, J, state, scaled, out):
+@nb.njit(**BARE)
+def residuals_tile(tile, slot, use, J, state, scaled, wanted, out):
     """Distances (J, LANES) after the fit, 0 where a joint does not count; returns their sum per lane."""
     W = LANES
+    P = 6 * J * W * slot
+    T = P + 3 * J * W
     p0, p1, p2 = load(state, 0), load(state, W), load(state, 2 * W)
     t0, t1, t2 = load(state, 3 * W), load(state, 4 * W), load(state, 5 * W)
     s = load(state, 16 * W) if scaled else splat(1.0)
@@ -175,14 +184,16 @@ def residuals_tile(tile, J, state, scaled, out):
     bz = load(state, 22 * W) - fma(a20, mx, fma(a21, my, a22 * mz))
     total = splat(0.0)
     for j in range(J):
-        at = 3 * j * W
-        to = at + 3 * J * W
-        a, b, c = load(tile, at) - p0, load(tile, at + W) - p1, load(tile, at + 2 * W) - p2
-        x = fma(a00, a, fma(a01, b, fma(a02, c, bx - (load(tile, to) - t0))))
-        y = fma(a10, a, fma(a11, b, fma(a12, c, by - (load(tile, to + W) - t1))))
-        z = fma(a20, a, fma(a21, b, fma(a22, c, bz - (load(tile, to + 2 * W) - t2))))
-        e = keep(load(tile, (7 * J + j) * W) > 0.5, root(fma(x, x, fma(y, y, z * z))))
-        store(out, j * W, e)
+        r = 3 * j * W
+        a = load(tile, P + r) - p0
+        b = load(tile, P + r + W) - p1
+        c = load(tile, P + r + 2 * W) - p2
+        x = fma(a00, a, fma(a01, b, fma(a02, c, bx - (load(tile, T + r) - t0))))
+        y = fma(a10, a, fma(a11, b, fma(a12, c, by - (load(tile, T + r + W) - t1))))
+        z = fma(a20, a, fma(a21, b, fma(a22, c, bz - (load(tile, T + r + 2 * W) - t2))))
+        e = keep(load_mask(use, slot * J + j), root(fma(x, x, fma(y, y, z * z))))
+        if wanted:
+            store(out, j * W, e)
         total = total + e
     return total
 
@@ -348,6 +359,50 @@ def one_frame(pred, target, valid, J, frame, scaled, out):
     return total, n
 
 
+@nb.njit(**BARE)
+def fill(pred, target, valid, J, frame, stop, tile, may, slot):
+    if frame + LANES <= stop:
+        fill_tile(pred, target, valid, J, frame, tile, may, slot)
+    elif frame < stop:
+        fill_last(pred, target, valid, J, frame, stop, tile, may, slot)
+
+
+@nb.njit(**BARE)
+def _fast_frames(
+    pred, target, valid, J, start, stop, scaled, total, count, each, tile, may, use, state, rows, sums, slow
+):
+    """The frames that the certificate trusts; the numbers of the others go to ``slow``, their count is returned."""
+    W = LANES
+    wanted = each.size > 0
+    waiting = 0
+    slot = 0
+    fill(pred, target, valid, J, start, stop, tile, may, slot)
+    for frame in range(start, stop, W):
+        good = fit_tile(tile, may, slot, J, use, state)
+        # the solver waits for its own divisions: the next frames are turned meanwhile
+        fill(pred, target, valid, J, frame + W, stop, tile, may, 1 - slot)
+        result = residuals_tile(tile, slot, use, J, state, scaled, wanted, rows)
+        slot = 1 - slot
+        lanes = min(W, stop - frame)
+        if lanes == W:
+            store(total, frame, result)
+            store_counts(count, frame, load(state, 6 * W))
+        else:
+            store(sums, 0, result)
+            for lane in range(lanes):
+                total[frame + lane], count[frame + lane] = sums[lane], np.int64(state[6 * W + lane])
+        if wanted:
+            for lane in range(lanes):
+                for j in range(J):
+                    each[(frame + lane) * J + j] = rows[j * W + lane]
+        if good != _FULL:
+            for lane in range(lanes):
+                if not good >> lane & 1:
+                    slow[waiting] = frame + lane
+                    waiting += 1
+    return waiting
+
+
 @nb.njit(cache=True, error_model="numpy", nogil=True)
 def pa_frames(pred, target, valid, J, start, stop, scaled, total, count, each):
     """Distances after alignment of the frames ``start`` .. ``stop`` of flat arrays.
@@ -365,35 +420,14 @@ def pa_frames(pred, target, valid, J, start, stop, scaled, total, count, each):
         each: (N * J,) float64, out: every distance, 0 where the joint does not count; or empty: not wanted.
     """
     W = LANES
-    tile, state, rows = np.ones(8 * J * W), np.empty(STATE * W), np.empty(J * W)
-    spare_p, spare_t = np.empty(W * J * 3, dtype=pred.dtype), np.empty(W * J * 3, dtype=target.dtype)
-    spare_v = np.empty(W * J, dtype=np.uint8)
+    tile, may = np.empty(2 * 6 * J * W), np.empty(2 * J, np.uint8)
+    use, state, rows = np.empty(2 * J, np.uint8), np.empty(STATE * W), np.empty(J * W)
     sums, single = np.empty(W), np.empty(J)
     # what the certificate refuses waits until the end: the loop stays small
     slow = np.empty(stop - start, dtype=np.int64)
-    waiting = 0
-    for frame in range(start, stop, W):
-        fill_tile(pred, target, valid, J, frame, stop, tile, spare_p, spare_t, spare_v)
-        count_tile(tile, J, state)
-        good = fit_tile(tile, J, state)
-        result = residuals_tile(tile, J, state, scaled, rows)
-        lanes = min(W, stop - frame)
-        if lanes == W:
-            store(total, frame, result)
-            store_counts(count, frame, load(state, 6 * W))
-        else:
-            store(sums, 0, result)
-            for lane in range(lanes):
-                total[frame + lane], count[frame + lane] = sums[lane], np.int64(state[6 * W + lane])
-        if each.size > 0:
-            for lane in range(lanes):
-                for j in range(J):
-                    each[(frame + lane) * J + j] = rows[j * W + lane]
-        if good != _FULL:
-            for lane in range(lanes):
-                if not good >> lane & 1:
-                    slow[waiting] = frame + lane
-                    waiting += 1
+    waiting = _fast_frames(
+        pred, target, valid, J, start, stop, scaled, total, count, each, tile, may, use, state, rows, sums, slow
+    )
     for i in range(waiting):
         frame = slow[i]
         total[frame], count[frame] = one_frame(pred, target, valid, J, frame, scaled, single)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 
 import llvmlite.binding as llvm
+import numba as nb
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
@@ -239,47 +240,84 @@ def store(typingctx, array, index, value):
     return types.none(array, types.int64, VEC), codegen
 
 
-def _turn_bytes(context, builder, sig, args):
-    """Eight bytes of eight frames: one permutation of 64 bytes, one comparison, a register of ones or zeros per row."""
-    src, begin, step, dst, to = args
-    i32, index = ir.IntType(32), ir.IntType(64)
-    words = ir.VectorType(index, 8)
-    block = ir.Constant(words, ir.Undefined)
-    for lane in range(8):
-        at = builder.add(begin, builder.mul(step, ir.Constant(index, lane)))
-        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], src, at), index.as_pointer())
-        block = builder.insert_element(block, builder.load(pointer, align=1), ir.Constant(i32, lane))
-    many = ir.VectorType(ir.IntType(8), 64)
-    order = ir.Constant(ir.VectorType(i32, 64), [8 * lane + k for k in range(8) for lane in range(8)])
-    turned = builder.shuffle_vector(builder.bitcast(block, many), ir.Constant(many, ir.Undefined), order)
-    true = builder.icmp_unsigned("!=", turned, ir.Constant(many, [0] * 64))
-    for k in range(8):
-        pick = ir.Constant(ir.VectorType(i32, 8), [8 * k + lane for lane in range(8)])
-        row = builder.shuffle_vector(true, ir.Constant(true.type, ir.Undefined), pick)
-        value = builder.select(row, _constant(1.0), _constant(0.0))
-        at = builder.add(to, ir.Constant(index, k * LANES))
-        pointer = builder.bitcast(_pointer(context, builder, sig.args[3], dst, at), _VEC.as_pointer())
-        builder.store(value, pointer, align=8)
+@intrinsic
+def turn_bits(typingctx, source, start, stride, out, offset):
+    """Eight bytes from each of LANES frames: byte k of the result has bit i set where byte k of frame i is not 0.
+
+    Frame i begins at ``start + i * stride`` of the flat uint8 source; ``out`` is uint8 and gets eight bytes.
+    """
+
+    def codegen(context, builder, sig, args):
+        src, begin, step, dst, to = args
+        i8, i32, index = ir.IntType(8), ir.IntType(32), ir.IntType(64)
+        block = ir.Constant(ir.VectorType(index, 8), [0] * 8)
+        for lane in range(LANES):
+            at = builder.add(begin, builder.mul(step, ir.Constant(index, lane)))
+            pointer = builder.bitcast(_pointer(context, builder, sig.args[0], src, at), index.as_pointer())
+            block = builder.insert_element(block, builder.load(pointer, align=1), ir.Constant(i32, lane))
+        many = ir.VectorType(i8, 64)
+        order = ir.Constant(ir.VectorType(i32, 64), [8 * lane + k for k in range(8) for lane in range(8)])
+        turned = builder.shuffle_vector(builder.bitcast(block, many), ir.Constant(many, ir.Undefined), order)
+        true = builder.icmp_unsigned("!=", turned, ir.Constant(many, [0] * 64))
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[3], dst, to), index.as_pointer())
+        builder.store(builder.bitcast(true, index), pointer, align=1)
+        return context.get_dummy_value()
+
+    return types.none(source, types.int64, types.int64, out, types.int64), codegen
+
+
+@intrinsic
+def load_mask(typingctx, array, index):
+    """The truths of a byte: lane i is bit i."""
+
+    def codegen(context, builder, sig, args):
+        byte = builder.load(_pointer(context, builder, sig.args[0], *args))
+        if LANES < 8:
+            byte = builder.trunc(byte, ir.IntType(LANES))
+        return builder.bitcast(byte, _MASK)
+
+    return MASK(array, types.int64), codegen
+
+
+@intrinsic
+def store_mask(typingctx, array, index, mask):
+    """Write a mask as a byte: bit i is lane i."""
+
+    def codegen(context, builder, sig, args):
+        byte = builder.bitcast(args[2], ir.IntType(LANES))
+        if LANES < 8:
+            byte = builder.zext(byte, ir.IntType(8))
+        builder.store(byte, _pointer(context, builder, sig.args[0], args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, MASK), codegen
+
+
+@intrinsic
+def mask_of(typingctx, value):
+    """The mask whose lane i is bit i of an integer."""
+
+    def codegen(context, builder, sig, args):
+        return builder.bitcast(builder.trunc(args[0], ir.IntType(LANES)), _MASK)
+
+    return MASK(types.int64), codegen
 
 
 @intrinsic
 def turn_block(typingctx, source, start, stride, tile, offset):
     """LANES numbers from each of LANES frames, transposed: row k of the tile gets number k of every frame.
 
-    The source is a flat contiguous array (float32, float64, or uint8 that becomes 0.0 and 1.0); frame i begins at
-    ``start + i * stride``. The tile is float64; row k begins at ``offset + k * LANES``.
+    The source is a flat contiguous array of float32 or float64, the tile is float64; frame i begins at
+    ``start + i * stride``, row k of the tile at ``offset + k * LANES``.
     """
 
     def codegen(context, builder, sig, args):
         src, begin, step, dst, to = args
         kind = sig.args[0].dtype
-        if kind == types.uint8 and LANES == 8:
-            _turn_bytes(context, builder, sig, args)
-            return context.get_dummy_value()
-        element = context.get_data_type(kind) if kind != types.uint8 else ir.IntType(8)
+        element = context.get_data_type(kind)
         index = ir.IntType(64)
         i32 = ir.IntType(32)
-        width = {types.float64: 8, types.float32: 4, types.uint8: 1}[kind]
+        width = 8 if kind == types.float64 else 4
         part = LANES // 2
         short = ir.VectorType(element, part)
         pick = ir.VectorType(i32, LANES)
@@ -307,11 +345,9 @@ def turn_block(typingctx, source, start, stride, tile, offset):
                 rows[i + half] = builder.shuffle_vector(a, b, ir.Constant(pick, high))
             half //= 2
         for k, row in enumerate(rows):
+            at = builder.add(to, ir.Constant(index, k * LANES))
             if kind == types.float32:
                 row = builder.fpext(row, _VEC)
-            elif kind == types.uint8:
-                row = builder.uitofp(row, _VEC)
-            at = builder.add(to, ir.Constant(index, k * LANES))
             pointer = builder.bitcast(_pointer(context, builder, sig.args[3], dst, at), _VEC.as_pointer())
             builder.store(row, pointer, align=8)
         return context.get_dummy_value()
@@ -387,6 +423,16 @@ def count_true(typingctx, mask):
 
 
 @intrinsic
+def ones(typingctx, value):
+    """How many bits of an integer are set."""
+
+    def codegen(context, builder, sig, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
 def store_whole(typingctx, array, index, value):
     """Write LANES whole numbers into a contiguous one-dimensional int32 array."""
 
@@ -410,3 +456,62 @@ def store_counts(typingctx, array, index, value):
         return context.get_dummy_value()
 
     return types.none(array, types.int64, VEC), codegen
+
+
+@intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of an element, into the second cache; nothing happens when it lies outside."""
+
+    def codegen(context, builder, sig, args):
+        i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
+        fn = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], *args), byte)
+        builder.call(fn, [pointer, ir.Constant(i32, 0), ir.Constant(i32, 2), ir.Constant(i32, 1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64), codegen
+
+
+@intrinsic
+def add_bits(typingctx, array, index, value):
+    """Add the bit patterns of LANES numbers to whole numbers of a contiguous one-dimensional int64 array."""
+
+    def codegen(context, builder, sig, args):
+        whole = ir.VectorType(ir.IntType(64), LANES)
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], args[0], args[1]), whole.as_pointer())
+        total = builder.add(builder.load(pointer, align=8), builder.bitcast(args[2], whole))
+        builder.store(total, pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, VEC), codegen
+
+
+@intrinsic
+def _inverse_root_14(typingctx, a):
+    """Inverse square roots to 14 bits; only where 512 bits exist."""
+
+    def codegen(context, builder, sig, args):
+        i8 = ir.IntType(8)
+        kind = ir.FunctionType(_VEC, [_VEC, _VEC, i8])
+        fn = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rsqrt14.pd.512")
+        return builder.call(fn, [args[0], _constant(0.0), ir.Constant(i8, -1)])
+
+    return VEC(VEC), codegen
+
+
+if LANES == 8:
+
+    @nb.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
+    def quick_root(a):
+        """Square roots to one unit in the last place, in a third of the time; NaN for infinity."""
+        y = _inverse_root_14(a)
+        y = select(y < 1e160, y, splat(1e160))
+        t = a * y
+        # a y^2 = 1 - r: three terms of the series of (1 - r)^-1/2 are exact to r^4, some 2^-52
+        r = fma(t * -1.0, y, splat(1.0))
+        series = fma(r, fma(r, splat(0.3125), splat(0.375)), splat(0.5))
+        return fma(t * r, series, t)
+
+else:
+    quick_root = root
