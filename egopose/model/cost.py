@@ -23,20 +23,22 @@ BUDGET_MW = 20.0
 FPS = 30.0
 
 MAC_PJ = {"float32": 4.6, "float16": 1.5, "int8": 0.23}
-"""Multiply and add at 45 nm, picojoule (Horowitz, "Computing's energy problem", ISSCC 2014: float32 3.7 + 0.9,
-float16 1.1 + 0.4, int8 0.2 + 0.03)."""
+"""Multiply and add at 45 nm and 0.9 V, picojoule (Horowitz, "Computing's energy problem", ISSCC 2014: float32 3.7 + 0.9,
+float16 1.1 + 0.4, int8 0.2 + 0.03). A current process needs a fraction of it."""
 
 SRAM_PJ_PER_BYTE = 1.25
 """An 8 kB cache read, 10 pJ per 64 bits (Horowitz 2014)."""
 
 DRAM_PJ_PER_BYTE = 160.0
-"""1.3 nJ per 64 bits, the lower end of the range (Horowitz 2014)."""
+"""1.3 nJ per 64 bits, the lower end of 1.3 to 2.6 (Horowitz 2014)."""
 
 LINK_PJ_PER_BYTE = 100.0
-"""Camera to processor over MIPI (coefficient of the model of Gomez et al., arXiv 2203.07474)."""
+"""Camera to processor over MIPI: the order of magnitude that models of AR cameras use (such as Gomez et al., arXiv
+2203.07474). Not checked against a measurement; it is the smallest part of the account."""
 
-SENSOR_NJ_PER_PIXEL = 0.73
-"""A stacked digital pixel sensor, 5.75 mW at 512 x 512 and 30 frames per second (Liu et al., IEDM 2020)."""
+SENSOR_NJ_PER_PIXEL = 0.67
+"""A stacked digital pixel sensor, 5.3 mW at 512 x 512 and 30 frames per second (Liu et al., "A 4.6 um, 512 x 512,
+ultra-low power stacked digital pixel sensor with triple quantization and 127 dB dynamic range", IEDM 2020)."""
 
 BYTES = {"float32": 4, "float16": 2, "int8": 1}
 
