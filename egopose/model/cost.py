@@ -23,7 +23,7 @@ BUDGET_MW = 20.0
 FPS = 30.0
 
 MAC_PJ = {"float32": 4.6, "float16": 1.5, "int8": 0.23}
-"""Multiply and add at 45 nm and 0.9 V, picojoule (Horowitz, "Computing's energy problem", ISSCC 2014: float32 3.7 + 0.9,
+"""Multiply and add at 45 nm, 0.9 V, picojoule (Horowitz, "Computing's energy problem", ISSCC 2014: float32 3.7 + 0.9,
 float16 1.1 + 0.4, int8 0.2 + 0.03). A current process needs a fraction of it."""
 
 SRAM_PJ_PER_BYTE = 1.25
