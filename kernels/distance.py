@@ -1,16 +1,26 @@
-"""Distances between joints at the speed of memory: LANES joints at a time, whatever frame they belong to."""
+"""Distances between joints at the speed of memory: LANES joints of a frame at a time."""
 
 from __future__ import annotations
 
 import numba as nb
 import numpy as np
 
-from .simd import LANES, load_as_doubles, root, store, sum_triples
+from .simd import (
+    LANES, count_true, keep, load_as_doubles, load_flags, mask_of, root, splat, store, sum_triples, total_of,
+)  # fmt: skip
+from .tiles import BARE
 
-_FRAMES = 32
+
+@nb.njit(**BARE)
+def _single(a, b, k):
+    """Distance of the joint whose numbers begin at ``k``."""
+    x = np.float64(a[k]) - np.float64(b[k])
+    y = np.float64(a[k + 1]) - np.float64(b[k + 1])
+    z = np.float64(a[k + 2]) - np.float64(b[k + 2])
+    return np.sqrt(x * x + y * y + z * z)
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
+@nb.njit(**BARE)
 def _one(a, b, valid, J, frame):
     """Sum of one frame's distances by the rules, and how many joints count."""
     total = 0.0
@@ -21,34 +31,21 @@ def _one(a, b, valid, J, frame):
             continue
         if np.isfinite(b[k]) and np.isfinite(b[k + 1]) and np.isfinite(b[k + 2]):
             n += 1
-            s = 0.0
-            for i in range(k, k + 3):
-                d = np.float64(a[i]) - np.float64(b[i])
-                s += d * d
-            total += np.sqrt(s)
+            total += _single(a, b, k)
     return total if np.isfinite(total) else np.nan, n
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
-def _gaps(a, b, begin, joints, out):
-    """Distances of consecutive joints from number ``begin`` of the flat arrays on."""
+@nb.njit(**BARE)
+def _gap(a, b, k):
+    """Distances of LANES joints in a row whose numbers begin at ``k``."""
     W = LANES
-    whole = joints - joints % W
-    for j in range(0, whole, W):
-        k = begin + 3 * j
-        x = load_as_doubles(a, k) - load_as_doubles(b, k)
-        y = load_as_doubles(a, k + W) - load_as_doubles(b, k + W)
-        z = load_as_doubles(a, k + 2 * W) - load_as_doubles(b, k + 2 * W)
-        store(out, j, root(sum_triples(x * x, y * y, z * z)))
-    for j in range(whole, joints):
-        s = 0.0
-        for i in range(begin + 3 * j, begin + 3 * j + 3):
-            d = np.float64(a[i]) - np.float64(b[i])
-            s += d * d
-        out[j] = np.sqrt(s)
+    x = load_as_doubles(a, k) - load_as_doubles(b, k)
+    y = load_as_doubles(a, k + W) - load_as_doubles(b, k + W)
+    z = load_as_doubles(a, k + 2 * W) - load_as_doubles(b, k + 2 * W)
+    return root(sum_triples(x * x, y * y, z * z))
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
+@nb.njit(**BARE)
 def distance_frames(pred, target, valid, J, start, stop, total, count):
     """Sums of distances of the frames ``start`` .. ``stop`` of flat arrays.
 
@@ -62,39 +59,52 @@ def distance_frames(pred, target, valid, J, start, stop, total, count):
         total: (N,) float64, out: NaN where a counted joint of the prediction is not finite.
         count: (N,) int64, out: counted joints.
     """
-    e = np.empty(_FRAMES * J)
-    for frame in range(start, stop, _FRAMES):
-        n = min(_FRAMES, stop - frame)
-        _gaps(pred, target, frame * J * 3, n * J, e)
-        for f in range(n):
-            # several sums, so that the additions do not wait for each other
-            s0 = s1 = s2 = s3 = 0.0
-            k = f * J
-            seen = J
-            if valid.size == 0:
-                j = 0
-                while j + 4 <= J:
-                    s0, s1, s2, s3 = s0 + e[k + j], s1 + e[k + j + 1], s2 + e[k + j + 2], s3 + e[k + j + 3]
-                    j += 4
-                while j < J:
-                    s0 += e[k + j]
-                    j += 1
-            else:
-                seen = 0
-                v = (frame + f) * J
-                for j in range(J):
-                    c = np.int64(valid[v + j] != 0)
-                    seen += c
-                    s0 += e[k + j] if c else 0.0
-            s = (s0 + s1) + (s2 + s3)
-            if s < np.inf:
-                total[frame + f], count[frame + f] = s, seen
-            else:
-                # something is not finite: by the rules, one by one
-                total[frame + f], count[frame + f] = _one(pred, target, valid, J, frame + f)
+    W = LANES
+    masked = valid.size > 0
+    whole = J - J % W
+    # a last group that is not full reaches back over joints that are in already; one or two joints go singly
+    group = J - whole > 2
+    single = J if group else whole
+    late = mask_of(np.int64((1 << W) - (1 << (W - J % W))))
+    for frame in range(start, stop):
+        if J < W:
+            total[frame], count[frame] = _one(pred, target, valid, J, frame)
+            continue
+        k = frame * J
+        sums = splat(0.0)
+        seen = J
+        if masked:
+            seen = 0
+            for j in range(0, whole, W):
+                use = load_flags(valid, k + j)
+                sums = sums + keep(use, _gap(pred, target, 3 * (k + j)))
+                seen += count_true(use)
+            if group:
+                use = load_flags(valid, k + J - W) & late
+                sums = sums + keep(use, _gap(pred, target, 3 * (k + J - W)))
+                seen += count_true(use)
+        else:
+            for j in range(0, whole, W):
+                sums = sums + _gap(pred, target, 3 * (k + j))
+            if group:
+                sums = sums + keep(late, _gap(pred, target, 3 * (k + J - W)))
+        s = total_of(sums)
+        for j in range(single, J):
+            if not masked or valid[k + j] != 0:
+                s += _single(pred, target, 3 * (k + j))
+                seen += masked
+        if s < np.inf:
+            total[frame], count[frame] = s, seen
+        else:
+            # something is not finite: by the rules, one by one
+            total[frame], count[frame] = _one(pred, target, valid, J, frame)
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
+@nb.njit(**BARE)
 def distance_joints(pred, target, begin, joints, out):
     """Distances (joints,) of consecutive joints of flat arrays, from joint ``begin`` on, finite or not."""
-    _gaps(pred, target, begin * 3, joints, out)
+    whole = joints - joints % LANES
+    for j in range(0, whole, LANES):
+        store(out, j, _gap(pred, target, 3 * (begin + j)))
+    for j in range(whole, joints):
+        out[j] = _single(pred, target, 3 * (begin + j))

@@ -8,7 +8,7 @@ import numpy as np
 from .simd import LANES, load_as_doubles, root, store, sum_triples
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True)
+@nb.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
 def _differences(a, b, paired, row, k, order):
     """LANES numbers of the order-th difference over rows of ``a - b`` (of ``a`` alone when not paired)."""
     d0 = load_as_doubles(a, k)

@@ -474,6 +474,37 @@ def prefetch(typingctx, array, index):
 
 
 @intrinsic
+def load_flags(typingctx, array, index):
+    """Which of LANES consecutive bytes of a contiguous one-dimensional uint8 array are not 0."""
+
+    def codegen(context, builder, sig, args):
+        flags = ir.VectorType(ir.IntType(8), LANES)
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], *args), flags.as_pointer())
+        return builder.icmp_unsigned("!=", builder.load(pointer, align=1), ir.Constant(flags, [0] * LANES))
+
+    return MASK(array, types.int64), codegen
+
+
+@intrinsic
+def total_of(typingctx, a):
+    """Sum of the lanes, by halves."""
+
+    def codegen(context, builder, sig, args):
+        value, n, i32 = args[0], LANES, ir.IntType(32)
+        while n > 1:
+            n //= 2
+            nothing = ir.Constant(value.type, ir.Undefined)
+            low = ir.Constant(ir.VectorType(i32, n), list(range(n)))
+            high = ir.Constant(ir.VectorType(i32, n), list(range(n, 2 * n)))
+            value = builder.fadd(
+                builder.shuffle_vector(value, nothing, low), builder.shuffle_vector(value, nothing, high)
+            )
+        return builder.extract_element(value, ir.Constant(i32, 0))
+
+    return types.float64(VEC), codegen
+
+
+@intrinsic
 def add_bits(typingctx, array, index, value):
     """Add the bit patterns of LANES numbers to whole numbers of a contiguous one-dimensional int64 array."""
 
