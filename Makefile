@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 OUT ?= demo-out
+EGO_EXO4D_OUT ?= ego-exo4d-out
+STEPS ?= 300
+HEIGHT ?= 720
+SECONDS_PER_TAKE ?= 6
 INPUTS ?= 1000000
 
 .PHONY: help setup demo test lint types bench docs wheel licences release-check matrix fuzz kills clean
@@ -12,6 +16,7 @@ INPUTS ?= 1000000
 help:
 	@echo "make demo   set up, then predict, triangulate and evaluate on embedded captures and write the pages"
 	@echo "make test   set up, then run the tests"
+	@echo "make ego-exo4d   the dataset's whole way on a stand-in: videos, labels, training, submissions, scores"
 	@echo "make lint   style, types, import rules      make bench  benchmarks against named peers"
 	@echo "make docs   tables, pictures and the site   make wheel  build, install and test the wheel"
 	@echo "make release-check   licences, vulnerabilities and bill of materials of the dependency tree"
@@ -30,6 +35,11 @@ $(VENV)/.installed: pyproject.toml setup.py constraints.txt
 
 demo: setup
 	$(BIN)/egopose demo --out $(OUT)
+
+# some 20 minutes on two cores; STEPS=, HEIGHT= and SECONDS_PER_TAKE= make it longer or shorter
+ego-exo4d: setup
+	$(BIN)/egopose weights fetch
+	$(BIN)/python tools/ego_exo4d.py $(EGO_EXO4D_OUT) --steps $(STEPS) --height $(HEIGHT) --seconds $(SECONDS_PER_TAKE)
 
 test: setup
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
@@ -75,6 +85,6 @@ kills: setup
 	$(BIN)/python tools/kills.py
 
 clean:
-	rm -rf build dist *.egg-info $(OUT) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf build dist *.egg-info $(OUT) $(EGO_EXO4D_OUT) .pytest_cache .mypy_cache .ruff_cache
 	@# compiled kernels do not notice an edited kernel file that they call
 	rm -f kernels/__pycache__/*.nb[ic]

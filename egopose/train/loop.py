@@ -240,6 +240,9 @@ class Trainer:
                     self._score(recorder)
                 if self.leads and (self.step % config.save_every == 0 or done):
                     self.save()
+                    if self.evaluate is None:
+                        # nothing is held out to choose the best by
+                        self.export(self.out / "last.safetensors", {})
                 if done and self.step < last:
                     break
 
