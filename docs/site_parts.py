@@ -93,13 +93,20 @@ def _reference(app: Sphinx, env: Any, node: Any, shown: Any) -> Any:
     thing = next((t for t in map(find, paths) if t is not NOTHING), NOTHING)
     same = [p for p in known if p.rsplit(".", 1)[-1] == last]
     if thing is not NOTHING:
-        same = [p for p in same if find(p) is thing]
+        same = sorted((p for p in same if find(p) is thing), key=len)[:1]
     elif not _annotation(node):
         return None
     if len(same) != 1:
         return shown
     entry = known[same[0]]
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, shown, same[0])
+
+
+def _exact(app: Sphinx, tree: nodes.document) -> None:
+    # the guess by the last part of a name is made in _reference, which knows the objects
+    for node in tree.findall(addnodes.pending_xref):
+        if node.get("refdomain") == "py" and _annotation(node):
+            node.attributes.pop("refspecific", None)
 
 
 def _annotation(node: Any) -> bool:
@@ -150,5 +157,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", _links)
     app.connect("autodoc-process-docstring", _constants, priority=400)
     app.connect("autodoc-process-signature", _signature)
+    app.connect("doctree-read", _exact)
     app.connect("missing-reference", _reference)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -152,7 +152,7 @@ def check(words: list[str], where: str) -> None:
     if words[0] == "make":
         assert re.search(rf"^{re.escape(words[1])}:", (ROOT / "Makefile").read_text(), re.M), f"{where}: {words}"
     elif words[:2] == ["pip", "install"]:
-        for extra in re.findall(r"\.\[([\w,]+)\]", " ".join(words)):
+        for extra in re.findall(r"(?:\.|egopose)\[([\w,]+)\]", " ".join(words)):
             listed = (ROOT / "pyproject.toml").read_text()
             assert all(re.search(rf"^{name} = \[", listed, re.M) for name in extra.split(",")), f"{where}: {extra}"
     elif words[0] == "python" and len(words) > 1 and words[1].endswith(".py"):

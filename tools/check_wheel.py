@@ -63,7 +63,7 @@ def main() -> int:
         shutil.copytree(ROOT / "tests", work / "suite" / "tests")
         # the pages are tested as well: their examples run and their option names exist
         shutil.copytree(ROOT / "docs", work / "suite" / "docs")
-        for extra in ("pyproject.toml", "constraints.txt"):
+        for extra in ("pyproject.toml", "constraints.txt", "README.md", "Makefile"):
             shutil.copy(ROOT / extra, work / "suite")
         shared = os.environ.get("EGOPOSE_SHARED_DATA", str(ROOT.parent / "shared" / "data"))
         env = {**os.environ, "EGOPOSE_SHARED_DATA": shared, "EGOPOSE_TESTING_WHEEL": "1"}
