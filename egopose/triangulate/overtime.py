@@ -9,6 +9,7 @@ The smoother returns the exact posterior covariance of that model, which says ho
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ Array = NDArray[np.float64]
 _AGILITY = {2: 10.0 ** np.arange(-2.0, 4.01, 0.5), 3: 10.0 ** np.arange(-1.0, 7.01, 0.5)}
 _NOISE = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 _GATE = 4.0
+_LONGEST_S = 2.0
 
 
 class SmoothingConfig(Config, frozen=True, kw_only=True):
@@ -119,6 +121,7 @@ def smooth_take(
     raw: PoseSequence,
     sigma_px: float,
     config: SmoothingConfig | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> tuple[PoseSequence, dict[str, Any]]:
     """Smooth a triangulated take.
 
@@ -128,6 +131,7 @@ def smooth_take(
         raw: Per-frame triangulation with covariances.
         sigma_px: Standard deviation of a good 2D joint, pixels.
         config: Settings.
+        given: What was estimated on another part of the take; nothing is estimated again then.
 
     Returns:
         The smoothed sequence (statuses kept, BRIDGED where only neighbours speak) and what was estimated: bone lengths,
@@ -151,8 +155,10 @@ def smooth_take(
     known = np.isfinite(mean[..., 0])
     info = np.zeros_like(covariance)
     info[known] = _invert(covariance[known])
-    times = raw.times_s
-    order, agility, noise = _estimate_motion(times, mean, info)
+    # nothing is known across a longer hole, and the motion prior's variance would outgrow the arithmetic
+    times = np.concatenate([raw.times_s[:1], raw.times_s[0] + np.cumsum(np.minimum(np.diff(raw.times_s), _LONGEST_S))])
+    times = raw.times_s if np.diff(raw.times_s, prepend=raw.times_s[0]).max() <= _LONGEST_S else times
+    order, agility, noise = _estimate_motion(times, mean, info) if given is None else _given_motion(given, skeleton)
     notes["motion_order"] = order
     notes["agility"] = dict(zip(skeleton.joints, agility.tolist()))
     notes["noise_factor"] = dict(zip(skeleton.joints, noise.tolist()))
@@ -163,7 +169,11 @@ def smooth_take(
         notes["joints_from_single_views"] = added
     if settings.bones and skeleton.bones:
         good = known & (raw.status == JointStatus.OK) & (weight > 0.5)
-        lengths = estimate_bones(smooth, smooth_covariance, good, skeleton)
+        lengths = (
+            estimate_bones(smooth, smooth_covariance, good, skeleton)
+            if given is None
+            else _given_bones(given, skeleton)
+        )
         notes["bone_length_m"] = {
             f"{skeleton.joints[int(p)]}-{skeleton.joints[j]}": [float(lengths.length[j]), float(lengths.sd[j])]
             for j, p in enumerate(lengths.parent)
@@ -176,6 +186,23 @@ def smooth_take(
         )
     smooth, smooth_covariance, weight = _run(smoothing, times, mean, info, agility, order, settings.rounds)
     return _result(raw, smooth + centre, smooth_covariance, known & (weight > 0.05), skeleton, settings), notes
+
+
+def _given_motion(given: Mapping[str, Any], skeleton: Skeleton) -> tuple[int, Array, Array]:
+    agility, noise = (np.array([given[key][j] for j in skeleton.joints]) for key in ("agility", "noise_factor"))
+    return int(given["motion_order"]), agility, noise
+
+
+def _given_bones(given: Mapping[str, Any], skeleton: Skeleton) -> BoneLengths:
+    parent = skeleton.parents
+    nothing = [np.nan, np.nan]
+    known = given.get("bone_length_m", {})
+    rows = [known.get(f"{skeleton.joints[int(p)]}-{skeleton.joints[j]}", nothing) for j, p in enumerate(parent)]
+    length, sd = np.array(rows, dtype=np.float64).T
+    return BoneLengths(
+        parent, tree_order(parent), np.ascontiguousarray(length), np.ascontiguousarray(sd),
+        np.zeros(parent.size, np.int64),
+    )  # fmt: skip
 
 
 def _full(weight: Array, mean: Array) -> Array:
