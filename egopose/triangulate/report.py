@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ SEGMENTS = (
     ("left_hip", "right_hip"),
 )  # fmt: skip
 """The twelve segments of limbs and trunk that the summary's bone-length variation is the mean of."""
+
+
+MOST_FRAMES = 10_000
+"""Residuals of longer takes are measured on evenly spread stretches of that many frames in all."""
+_STRETCH = 250
 
 
 def _number(value: Any) -> float | None:
@@ -139,6 +145,8 @@ def build_report(take: Take) -> dict[str, Any]:
     Raises:
         EgoposeError: The take was not solved.
     """
+    whole = _pose(take)
+    take = _thinned(take)
     pose = _pose(take)
     assert take.used is not None
     assert take.solved is not None
@@ -148,13 +156,16 @@ def build_report(take: Take) -> dict[str, Any]:
     used = take.used
     status = np.asarray(pose.status)
     solved = take.solved
+    notes = list(take.notes)
+    if whole.n_frames > pose.n_frames:
+        notes.append(f"the report's figures are from {pose.n_frames} of {whole.n_frames} frames, evenly spread")
     words = verdict(pose)
     return {
         "summary": {
-            "frames": pose.n_frames,
+            "frames": whole.n_frames,
             "joints": pose.n_joints,
             "views": len(take.rig),
-            "known_share": _share(pose.valid),
+            "known_share": _share(whole.valid),
             "bone_variation_percent": bone_variation(pose),
             "acceleration_jitter_mm": acceleration_jitter(pose),
             "residual_used_px": _quantiles(distance[used]),
@@ -168,7 +179,7 @@ def build_report(take: Take) -> dict[str, Any]:
             "rounds_px": [float(v) for v in solved.threshold.rounds_px],
             "points": solved.threshold.n_points,
         },
-        "status": status_shares(status),
+        "status": status_shares(np.asarray(whole.status)),
         "quality": {
             "good_sigma_mm": 1e3 * GOOD_SIGMA_M, "usable_sigma_mm": 1e3 * USABLE_SIGMA_M, **_verdict_shares(words),
         },
@@ -178,8 +189,24 @@ def build_report(take: Take) -> dict[str, Any]:
                               words[:, j])
                    for j in range(pose.n_joints)],
         "bones": bone_lengths(pose),
-        "notes": list(take.notes),
+        "notes": notes,
     }  # fmt: skip
+
+
+def _thinned(take: Take) -> Take:
+    """A long take cut down to evenly spread stretches: its residuals would take more memory than its solve."""
+    pose = _pose(take)
+    T = pose.n_frames
+    if T <= MOST_FRAMES:
+        return take
+    blocks = MOST_FRAMES // _STRETCH
+    starts = np.linspace(0, T - _STRETCH, blocks).astype(int)
+    index = np.unique((starts[:, None] + np.arange(_STRETCH)).ravel())
+    assert take.used is not None
+    return replace(
+        take, pose=pose.select(frames=pose.frames[index]),
+        observations=take.observations.select(frames=take.observations.frames[index]), used=take.used[:, index],
+    )  # fmt: skip
 
 
 def status_shares(status: NDArray[np.uint8]) -> dict[str, float]:
