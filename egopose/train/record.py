@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from egopose.errors import require
+from egopose.files import atomic_write
 from egopose.train.config import TrainConfig
 
 
@@ -27,6 +28,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         if self.enabled:
             self.out.mkdir(parents=True, exist_ok=True)
+            self._trim()
             self._stream = open(self.out / "log.jsonl", "a", encoding="utf-8")
             if self.config.tensorboard:
                 require("tensorboard", "tensorboard")
@@ -40,6 +42,22 @@ class Recorder:
                 self._bar.start()
                 self._task = self._bar.add_task(self.config.stage, total=self.config.steps, completed=self.start)
         return self
+
+    def _trim(self) -> None:
+        """Drop what a killed run wrote after its checkpoint, and a line that was cut short: those steps come again."""
+        path = self.out / "log.jsonl"
+        if not path.exists():
+            return
+        kept = []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                whole = json.loads(line)["step"] <= self.start
+            except (ValueError, KeyError, TypeError):
+                whole = False
+            if whole:
+                kept.append(line + "\n")
+        with atomic_write(path, "w") as stream:
+            stream.writelines(kept)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -201,7 +201,10 @@ def prepare(folder: Path, config: SynthConfig) -> str:
         if not isinstance(old, dict) or old.get("settings") != key:
             raise EgoposeError(f"{folder}: holds clips of other settings; choose another folder or remove it")
         return key
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EgoposeError(f"{folder}: cannot be made ({error.strerror or error}); check space and rights") from error
     write_json(about, {"format": FORMAT, "settings": key, "config": config_dict(config)})
     return key
 
