@@ -84,8 +84,10 @@ def stages(n: int = 200_000, joints: int = 17) -> dict[str, float]:
     import numba as nb
 
     from egopose.kernels import fused as f
+    from egopose.kernels import fused_sums as g
     from egopose.kernels import procrustes as k
-    from egopose.kernels.simd import LANES, splat, store
+    from egopose.kernels.simd import LANES, splat
+    from egopose.kernels.simd_memory import store
 
     width, frames = LANES, 512
     bins, rows = 152, f.M * (joints + 1)
@@ -121,11 +123,11 @@ def stages(n: int = 200_000, joints: int = 17) -> dict[str, float]:
             elif what == 5:
                 f._both_residuals(tile, 0, joints, use, state, e, totals)
             elif what == 6:
-                f._means(joints, e, totals, counts)
+                g.means(joints, e, totals, counts)
             elif what == 7:
-                f._add_rows(rows, e, acc)
+                g.add_rows(rows, e, acc)
             else:
-                f._count_tile(e, joints, which, limits, index, found)
+                g.count_tile(e, joints, which, limits, index, found)
         store(out, 0, seen)
         return out[0]
 

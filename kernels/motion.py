@@ -5,7 +5,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .simd import LANES, load_as_doubles, root, store, sum_triples
+from .simd import LANES, root, sum_triples
+from .simd_memory import load_as_doubles, store
 
 
 @nb.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)

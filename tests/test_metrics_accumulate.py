@@ -129,6 +129,29 @@ def test_chunks_and_threads_change_nothing() -> None:
         assert b.compute()[name]["micro"] == found[name]["micro"] or np.isnan(found[name]["micro"])
 
 
+@pytest.mark.parametrize("unit", [1.0, 1000.0, 1e6])
+def test_long_distances_are_summed_exactly_too(unit: float) -> None:
+    rng = np.random.default_rng(1)
+    target = rng.normal(0, 0.4, (3000, 17, 3)) * unit
+    pred = target + rng.normal(0, 0.05, target.shape) * unit
+    pred[::500] += 1e4 * unit
+    a = Accumulator(17, root=0)
+    a.update("t", pred, target)
+    found = a.compute()
+    order = rng.permutation(3000)
+    halves = Accumulator(17, root=0), Accumulator(17, root=0)
+    for half, part in zip(halves, (order[:1111], order[1111:])):
+        half.update("t", pred[part], target[part], threads=1)
+    other = (halves[1] + halves[0]).compute()
+    for name, function in (("mpjpe", m.mpjpe), ("pa_mpjpe", m.pa_mpjpe)):
+        assert other[name]["micro"] == found[name]["micro"]
+        np.testing.assert_array_equal(other[name]["joint"], found[name]["joint"])
+        np.testing.assert_allclose(found[name]["joint"], function(pred, target, reduce="joint"), rtol=1e-12)
+    for name, each in (("mpjve", m.mpjve(pred, target)), ("accel_error", m.accel_error(pred, target))):
+        assert found[name]["macro"] == pytest.approx(each.mean(), rel=1e-12)
+    assert found["jitter"]["macro"] == pytest.approx(m.jitter(pred).mean(), rel=1e-12)
+
+
 def test_sums_are_joined_with_one_rounding() -> None:
     sums = np.array([3 * 2**20 + 1, -(2**30), 1, 0], np.int64)
     assert float(exact(sums)) == 3 + 2.0**-20 - 2.0**-22

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numba as nb
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from egopose import metrics as m
 from egopose.kernels.procrustes import pa_frames
-from egopose.kernels.simd import LANES
+from egopose.kernels.simd import LANES, quick_root
+from egopose.kernels.simd_memory import load, store
 from egopose.metrics.aligned import align
 from egopose.metrics.arrays import counted_joints
 
@@ -126,6 +128,38 @@ def test_long_arrays_equal_short_ones(dtype: type, masked: bool) -> None:
                 whole[start : start + 600], function(pred[s], target[s], part(s), fps=30), atol=1e-9
             )
     np.testing.assert_allclose(m.jitter(pred[20:], fps=10)[:500], m.jitter(pred[20:523], fps=10), atol=1e-8)
+
+
+@pytest.mark.parametrize("joints", [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 15, 16, 17, 18, 19, 59])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("masked", [False, True])
+def test_distances_of_any_number_of_joints(joints: int, dtype: type, masked: bool) -> None:
+    pred, target, _ = family("plain", 1200, joints, joints)
+    pred, target = pred.astype(dtype), target.astype(dtype)
+    valid = np.random.default_rng(0).random((1200, joints)) < 0.7
+    target[3, -1], pred[5, 0, 2], target[7] = np.nan, np.inf, np.nan
+    error = np.linalg.norm(pred.astype(float) - target.astype(float), axis=-1)
+    use = np.isfinite(target).all(-1) & (valid | (not masked))
+    with np.errstate(invalid="ignore"):
+        expected = np.where(use, error, 0).sum(1) / use.sum(1)
+    expected[~np.isfinite(expected)] = np.nan
+    np.testing.assert_allclose(m.mpjpe(pred, target, valid if masked else None), expected, rtol=1e-13)
+
+
+def test_quick_roots_are_good_to_the_last_place() -> None:
+    @nb.njit(error_model="numpy")
+    def all_roots(a, out):
+        for i in range(0, a.size, LANES):
+            store(out, i, quick_root(load(a, i)))
+
+    rng = np.random.default_rng(0)
+    a = np.concatenate([rng.random(8000), 10.0 ** rng.uniform(-300, 300, 8000), [0.0, np.nan, 5e-324, 1e-310] * 4])
+    out = np.empty_like(a)
+    all_roots(a, out)
+    np.testing.assert_array_max_ulp(out[:-16], np.sqrt(a[:-16]), 1)
+    np.testing.assert_array_equal(out[-16::4], 0)
+    assert np.isnan(out[-15::4]).all()
+    np.testing.assert_allclose(out[-14:], np.sqrt(a[-14:]), rtol=1e-6)
 
 
 def test_order_neighbours_and_threads_change_nothing() -> None:

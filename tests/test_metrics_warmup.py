@@ -25,6 +25,9 @@ def test_warm_up_reports_and_covers_the_calls() -> None:
     a = np.random.default_rng(0).normal(size=(1500, 4, 3))
     for kind in (np.float32, np.float64):
         pa_mpjpe(a.astype(kind), a.astype(kind) + 1, np.ones((1500, 4), dtype=bool))
+    # what may not be written, such as a mapped file, is nothing new to compile
+    a.flags.writeable = False
+    pa_mpjpe(a, a, np.broadcast_to(np.array(True), a.shape[:2]))
     assert (len(pa_frames.signatures), len(robust_points.signatures)) == known
     assert known[1] >= 1
 

@@ -151,7 +151,21 @@ def _ratios(total: Floats, count: NDArray[Any]) -> Floats:
 def flat(array: NDArray[Any]) -> NDArray[Any]:
     """Contiguous float32 or float64 numbers, one-dimensional."""
     kind = array.dtype if array.dtype in (np.float32, np.float64) else np.float64
-    return np.ascontiguousarray(np.asarray(array), dtype=np.dtype(kind).newbyteorder("=")).reshape(-1)
+    return opened(np.ascontiguousarray(np.asarray(array), dtype=np.dtype(kind).newbyteorder("=")).reshape(-1))
+
+
+class _Open:
+    """The memory of an array without its read-only flag."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+        address = array.__array_interface__["data"][0]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+
+
+def opened(array: NDArray[Any]) -> NDArray[Any]:
+    """The same memory for kernels that only read: Numba would compile them again for a read-only array."""
+    return array if array.flags.writeable or not array.size else np.asarray(_Open(array))
 
 
 def read_ahead(array: NDArray[Any], start: int, stop: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from egopose.metrics.arrays import Bools, Floats, Reduce, check_choice, flat, read_ahead
+from egopose.metrics.arrays import Bools, Floats, Reduce, check_choice, flat, opened, read_ahead
 
 SMALL = 1000
 """Up to this many frames plain numpy is used: loading a kernel would take longer."""
@@ -34,7 +34,7 @@ def flat_mask(valid: Bools | None, start: int, stop: int) -> NDArray[np.uint8]:
     """Frames of a mask as flat bytes; empty without one."""
     if valid is None:
         return np.empty(0, np.uint8)
-    return np.ascontiguousarray(valid[start:stop]).view(np.uint8).reshape(-1)
+    return opened(np.ascontiguousarray(valid[start:stop]).view(np.uint8).reshape(-1))
 
 
 def frame_sums(
