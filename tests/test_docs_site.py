@@ -68,8 +68,10 @@ def test_every_public_name_is_described(site: Path) -> None:
     described = {name for role in inventory.data if role.startswith("py:") for name in inventory.data[role]}
     last = {name.rsplit(".", 1)[-1] for name in described}
     for module in PUBLIC:
-        for name in importlib.import_module(module).__all__:
-            assert name in last or name == "__version__", f"{module}.{name} is on no page of docs/api"
+        place = importlib.import_module(module)
+        for name in place.__all__:
+            table = isinstance(getattr(place, name), (dict, str))
+            assert name in last or table, f"{module}.{name} is on no page of docs/api"
 
 
 def test_formulas_are_drawn(site: Path) -> None:
@@ -78,38 +80,29 @@ def test_formulas_are_drawn(site: Path) -> None:
     assert "$$" not in text
 
 
-@pytest.mark.parametrize(
-    ("page", "complaint"),
-    [
-        ("[x](nowhere.md)", "nowhere.md"),
-        ("[x](#no-such-heading)", "no-such-heading"),
-        ("![x](images/none.png)", "none.png"),
-        ("```{eval-rst}\n:func:`egopose.metrics.no_such_metric`\n```", "no_such_metric"),
-        ("```{eval-rst}\n.. autofunction:: egopose.metrics.no_such_metric\n```", "no_such_metric"),
-    ],
-)
-def test_a_fault_fails_the_build(page: str, complaint: str, tmp_path: Path) -> None:
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    for name in ("conf.py", "site_parts.py"):
-        shutil.copy(DOCS / name, docs)
-    (docs / "index.md").write_text(f"# Page\n\n{page}\n")
-    done = build(docs, tmp_path / "out")
-    assert done.returncode != 0
-    assert complaint in done.stderr
+FAULTS = {
+    "nowhere.md": "[x](nowhere.md)",
+    "no-such-heading": "[x](#no-such-heading)",
+    "none.png": "![x](images/none.png)",
+    "no_such_metric": "```{eval-rst}\n:func:`egopose.metrics.no_such_metric`\n```",
+    "no_such_function": "```{eval-rst}\n.. autofunction:: egopose.metrics.no_such_function\n```",
+    "lost.md": "",
+}
+"""What the builder must name, and the text that brings it about."""
 
 
-def test_a_page_outside_the_navigation_fails_the_build(tmp_path: Path) -> None:
+def test_faults_fail_the_build(tmp_path: Path) -> None:
     docs = tmp_path / "docs"
     docs.mkdir()
     for name in ("conf.py", "site_parts.py"):
         shutil.copy(DOCS / name, docs)
     (docs / "index.md").write_text("# Page\n")
-    assert build(docs, tmp_path / "before").returncode == 0
-    (docs / "lost.md").write_text("# Lost\n")
-    done = build(docs, tmp_path / "out")
+    assert build(docs, tmp_path / "good").returncode == 0
+    (docs / "lost.md").write_text("# Outside the navigation\n")
+    (docs / "index.md").write_text("# Page\n\n" + "\n\n".join(FAULTS.values()) + "\n")
+    done = build(docs, tmp_path / "bad")
     assert done.returncode != 0
-    assert "lost.md" in done.stderr
+    assert [name for name in FAULTS if name not in done.stderr] == []
 
 
 def metric_names() -> list[str]:
