@@ -294,7 +294,7 @@ def fused_frames(pred, target, valid, J, first, start, stop, roots, which, limit
     tile, may, use = np.zeros(12 * J * W), np.zeros(2 * J, np.uint8), np.zeros(2 * J, np.uint8)
     state, kinds = np.zeros(STATE * W), np.zeros(KINDS * J, np.uint8)
     e, totals, single = np.zeros(rows * W), np.zeros((M + KINDS) * W), np.empty(J)
-    acc, wide = np.zeros(rows * W, np.int64), np.zeros(2 * rows * W)
+    acc, wide = np.zeros(rows * W, np.int64), np.zeros(2 * rows * W, np.int64)
     index, at = np.zeros(J * W, np.int32), np.zeros(3, np.int64)
     if start > first:
         fill(pred, target, valid, J, start - W, stop, tile, may, 1)

@@ -11,7 +11,7 @@ import numba as nb
 import numpy as np
 
 from .simd import LANES, bits, ceiling, count_true, keep, select, size, splat
-from .simd_memory import add_bits, load, store, store_whole
+from .simd_memory import add_bits, add_whole, load, store, store_whole
 from .tiles import BARE
 
 METRICS = ("mpjpe", "root_mpjpe", "n_mpjpe", "pa_mpjpe", "rigid_mpjpe", "mpjve", "accel_error", "jitter")
@@ -87,8 +87,8 @@ def add_carefully(rows, e, wide, bad):
         d = keep(fine, x)
         d = select(d < REACH, (d + _SHIFT) - _SHIFT, d)
         h = (d + big) - big
-        store(wide, 2 * r * W, load(wide, 2 * r * W) + h)
-        store(wide, (2 * r + 1) * W, load(wide, (2 * r + 1) * W) + (((d - h) + small) - small))
+        add_whole(wide, 2 * r * W, h * HIGH)
+        add_whole(wide, (2 * r + 1) * W, (((d - h) + small) - small) * LOW)
         bad[r] += LANES - count_true(fine)
 
 
@@ -138,12 +138,12 @@ def drain_bins(small, found):
 
 @nb.njit(**BARE)
 def drain(rows, tiles, acc, wide, sums):
-    """Lane-wise sums into integers (rows, 2), and back to nothing; every product and sum here is exact."""
+    """Lane-wise sums into integers (rows, 2), and back to nothing."""
     for r in range(rows):
         for lane in range(LANES):
             k = acc[r * LANES + lane] - tiles * _SHIFT_BITS
-            sums[2 * r] += (k >> 23) + np.int64(wide[2 * r * LANES + lane] * HIGH)
-            sums[2 * r + 1] += ((k & 0x7FFFFF) << 9) + np.int64(wide[(2 * r + 1) * LANES + lane] * LOW)
+            sums[2 * r] += (k >> 23) + wide[2 * r * LANES + lane]
+            sums[2 * r + 1] += ((k & 0x7FFFFF) << 9) + wide[(2 * r + 1) * LANES + lane]
             acc[r * LANES + lane] = 0
-            wide[2 * r * LANES + lane] = 0.0
-            wide[(2 * r + 1) * LANES + lane] = 0.0
+            wide[2 * r * LANES + lane] = 0
+            wide[(2 * r + 1) * LANES + lane] = 0

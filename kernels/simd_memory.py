@@ -221,3 +221,17 @@ def add_bits(typingctx, array, index, value):
         return context.get_dummy_value()
 
     return types.none(array, types.int64, VEC), codegen
+
+
+@intrinsic
+def add_whole(typingctx, array, index, value):
+    """Add LANES whole numbers to those of a contiguous one-dimensional int64 array."""
+
+    def codegen(context, builder, sig, args):
+        whole = ir.VectorType(ir.IntType(64), LANES)
+        pointer = builder.bitcast(_pointer(context, builder, sig.args[0], args[0], args[1]), whole.as_pointer())
+        total = builder.add(builder.load(pointer, align=8), builder.fptosi(args[2], whole))
+        builder.store(total, pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64, VEC), codegen
