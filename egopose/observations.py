@@ -52,8 +52,8 @@ class Observations2D:
                 f"observations: pixels have shape {uv.shape}; expected {(*shape, 2)} "
                 f"(views, frames, joints of {self.skeleton.name!r}, 2)"
             )
-        # a half-missing or infinite pixel is no observation
-        if not np.isfinite(uv).all():
+        # a half-missing or infinite pixel is no observation; a long take is copied only when it has one
+        if any(_half_missing(view) for view in uv):
             uv = np.where(np.isfinite(uv).all(axis=-1, keepdims=True), uv, np.float32(np.nan))
         set_(self, "uv_px", uv)
         if self.score is not None:
@@ -145,6 +145,11 @@ class Observations2D:
             f"Observations2D({self.skeleton.name}, {self.n_views} views, {self.n_frames} frames, "
             f"{100 * share:.0f}% seen)"
         )
+
+
+def _half_missing(uv: NDArray[np.float32]) -> bool:
+    nothing = np.isnan(uv)
+    return bool((nothing[..., 0] != nothing[..., 1]).any() or np.isinf(uv).any())
 
 
 def check_frames(frames: ArrayLike, where: str) -> NDArray[np.int64]:

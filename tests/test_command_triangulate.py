@@ -107,6 +107,16 @@ def test_labels_in_the_official_layout(files, scene, tmp_path) -> None:
     assert egopose.load(tmp_path / "take.hand.json").n_joints == 42
 
 
+def test_windows_give_the_same_and_leave_nothing_behind(files, tmp_path, capsys) -> None:
+    assert run("triangulate", *files, "--out", tmp_path / "whole.npz") == 0
+    assert run("triangulate", *files, "--out", tmp_path / "parts.npz", "--window", 9) == 0
+    assert "in 3 windows of 9 frames" in capsys.readouterr().out
+    one, two = (egopose.load(tmp_path / f"{name}.npz") for name in ("whole", "parts"))
+    np.testing.assert_allclose(one.xyz, two.xyz, atol=1e-4)
+    assert not list(tmp_path.glob("*.windows"))
+    assert "at least one frame" in refused(capsys, *files, "--out", tmp_path / "o.npz", "--window", 0)
+
+
 def test_raw_and_the_official_rule(files, tmp_path, capsys) -> None:
     assert run("triangulate", *files, "--out", tmp_path / "raw.npz", "--raw", "--json") == 0
     assert json.loads(capsys.readouterr().out)["found"] == {}

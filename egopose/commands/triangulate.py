@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from egopose.skeleton import BODY17
 from egopose.triangulate import Take, TriangulateConfig, build_report, triangulate_take
 from egopose.triangulate.hands import hand_sides
 from egopose.triangulate.take import Stage
+from egopose.triangulate.windows import LONG_FRAMES, WINDOW_FRAMES, triangulate_windows
 
 
 def load_rig(path: Path) -> Rig:
@@ -52,6 +54,8 @@ def run_triangulate(
     *,
     stages: Sequence[Stage] | None = None,
     persons: Persons | None = None,
+    window: int | None = None,
+    folder: Path | None = None,
 ) -> tuple[Take, dict[str, Any]]:
     """Triangulate a take whose views may be spelled differently from the cameras.
 
@@ -62,6 +66,8 @@ def run_triangulate(
         progress: Called with the share done.
         stages: What to do; None takes what the configuration asks for.
         persons: How the person was told apart, for the report.
+        window: Frames solved at once; None solves long takes in windows and others whole.
+        folder: Where finished windows are kept.
 
     Returns:
         The take and its report, what the stages found included.
@@ -79,7 +85,12 @@ def run_triangulate(
     with warnings.catch_warnings():
         # the take keeps these as notes already
         warnings.simplefilter("ignore", EgoposeWarning)
-        take = triangulate_take(rig, aligned, config, progress, stages=stages)
+        if stages is None and (window is not None or aligned.n_frames > LONG_FRAMES):
+            take = triangulate_windows(
+                rig, aligned, config, progress, window_frames=WINDOW_FRAMES if window is None else window, folder=folder
+            )  # fmt: skip
+        else:
+            take = triangulate_take(rig, aligned, config, progress, stages=stages)
     told = ([], {}) if persons is None else ([*persons.notes], persons.found)
     notes = [*take.observations.provenance.get("notes", []), *told[0], *left_out, *take.notes]
     return take, {**build_report(take), "notes": notes, "found": plain_json({**told[1], **take.found})}
@@ -160,6 +171,7 @@ def triangulate(
     people: int = 1,
     wearer: Path | None = None,
     wearer_start: float = 0.0,
+    window: int | None = None,
     report: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -181,6 +193,8 @@ def triangulate(
         people: Most people to triangulate; more than one gives a file each, OUT_person_1 the most complete.
         wearer: Poses of the head-worn camera: only the person who wears it is triangulated.
         wearer_start: Time of frame 0 on the clock of those poses, seconds.
+        window: Frames solved at once. By default takes beyond 12,000 frames are solved in windows of 3,000; finished
+            windows are kept in OUT.windows until the result is written, so that an interrupted run goes on.
         report: Also write a report: an .html page with a .json beside it.
         json: Print the report as one JSON object.
     """
@@ -222,9 +236,13 @@ def triangulate(
         several = len(persons.observations) > 1
         results = []
         for number, observations in zip(persons.numbers, persons.observations):
-            take, numbers = run_triangulate(cameras, observations, options, progress, stages=stages, persons=persons)
             target = named(out, number, several)
+            folder = target.with_name(f"{target.name}.windows")
+            take, numbers = run_triangulate(
+                cameras, observations, options, progress, stages=stages, persons=persons, window=window, folder=folder
+            )
             written = save_labels(take, target)
+            shutil.rmtree(folder, ignore_errors=True)
             if report is not None:
                 from egopose.view.triangulation_report import write_triangulation_report
 
