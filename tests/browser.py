@@ -34,6 +34,10 @@ def find_chromium() -> str | None:
     return wanted or next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+PATIENCE_S = 120.0
+"""Seconds for anything that takes a moment on an idle machine; a test may share its cores with many others."""
+
+
 class Page:
     """One tab. Messages of its console and requests that leave the machine are kept."""
 
@@ -44,8 +48,10 @@ class Page:
         self._number = 0
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self._loaded: set[str] = set()
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def close(self) -> None:
         """Leave the tab."""
@@ -56,7 +62,7 @@ class Page:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=60))
+            message = json.loads(self._socket.recv(timeout=PATIENCE_S))
             if message.get("id") == self._number:
                 if "error" in message:
                     raise AssertionError(f"{method}: {message['error']}")
@@ -72,6 +78,8 @@ class Page:
             self.errors.append(" ".join(str(a.get("value", a.get("description"))) for a in params["args"]))
         elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
+        elif method == "Page.lifecycleEvent" and params["name"] == "load":
+            self._loaded.add(params["loaderId"])
         elif method == "Network.requestWillBeSent":
             url = params["request"]["url"]
             if not url.startswith(("file:", "data:", "blob:", "about:")):
@@ -84,7 +92,7 @@ class Page:
             raise AssertionError(f"{expression[:80]}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 30.0) -> Any:
+    def wait_for(self, expression: str, seconds: float = PATIENCE_S) -> Any:
         """Wait until an expression is true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -101,11 +109,30 @@ class Page:
 
     def open(self, path: Path, *, fragment: str = "") -> None:
         """Load a file from disk and wait for its load event."""
-        self.call("Page.navigate", url="about:blank")
+        # through an empty page: a new fragment alone would not load the file again
+        self._navigate("about:blank")
         self.errors.clear()
         self.requests.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri() + fragment)
-        self.wait_for("document.readyState === 'complete' && location.protocol === 'file:'")
+        self._navigate(path.resolve().as_uri() + fragment)
+
+    def _navigate(self, url: str) -> None:
+        """Go to an address and wait until it is loaded, by its own event.
+
+        Nothing is evaluated meanwhile: an answer from a page that is just being left is an error, or never comes.
+        """
+        answer = self.call("Page.navigate", url=url)
+        if answer.get("errorText"):
+            raise AssertionError(f"{url}: {answer['errorText']}")
+        loader = answer.get("loaderId")
+        end = time.monotonic() + PATIENCE_S
+        while loader is not None and loader not in self._loaded:
+            left = end - time.monotonic()
+            if left <= 0:
+                raise AssertionError(f"{url}: not loaded after {PATIENCE_S} s; console: {self.errors}")
+            try:
+                self._note(json.loads(self._socket.recv(timeout=left)))
+            except TimeoutError:
+                continue
 
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         """A real mouse event: ``mousePressed``, ``mouseMoved``, ``mouseReleased``, ``mouseWheel``."""

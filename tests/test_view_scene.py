@@ -17,7 +17,8 @@ from egopose.pose import JointStatus, PoseSequence
 from egopose.skeleton import BODY17, BODY17_HANDS, HANDED
 from egopose.view.packing import ABSENT, FINEST_M, cholesky_factor, pack_positions, pack_uncertainty
 from egopose.view.page import script_json, viewer_document
-from egopose.view.scene import build_scene, frustum_corners, joint_errors, match, nice_ceiling, save_scene_page
+from egopose.view.scene import build_scene, joint_errors, match, save_scene_page
+from egopose.view.surroundings import frustum_corners, nice_ceiling
 from tests.view_samples import HOSTILE, head_path, hostile_skeleton, pair
 
 
@@ -131,7 +132,7 @@ def test_reference_is_matched_by_frame_number_and_joint_name() -> None:
     known = np.isin(pose.frames, some.frames)
     assert other.valid[known].all()
     assert not other.valid[~known].any()
-    partner = scene["partner"]
+    partner = scene["bodies"][0]["partner"]
     assert partner[BODY17_HANDS.index("left_wrist")] == BODY17.index("left_wrist")
     assert partner[BODY17_HANDS.index("left_hand_wrist")] == -1
     error = joint_errors(pose, other)

@@ -42,11 +42,25 @@ from egopose.train.synthetic.demo_clip import demo_clip
 files = demo_clip(Path("ego"))
 print(files.video, files.camera, files.trajectory, files.truth, sep="\\n")
 """
+HELP = """
+import contextlib, io, json, sys
+from egopose.cli import main
+failed = []
+for verb in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        try:
+            status = main([*verb, "--help"])
+        except SystemExit as stop:
+            status = stop.code
+    if status or "usage" not in said.getvalue():
+        failed.append(" ".join(verb))
+print(json.dumps(failed))
+"""
 IMPORT = "import time, numpy; t = time.perf_counter(); import egopose; print(time.perf_counter() - t)"
 ABSENT_EXTRAS = {
     "view": ("view joints.npz --png sheet.png", "view joints.npz --live"),
     "parquet": ("convert joints.npz joints.parquet",),
-    "dask": ("convert joints.npz {name}.trc --takes takes.csv --engine dask --scheduler tcp://127.0.0.1:1",),
+    "dask": ("convert joints.npz {name}.trc --each takes.csv --engine dask --scheduler tcp://127.0.0.1:1",),
     "rerun": ("view joints.npz --rerun joints.rrd",),
     "detect": ("triangulate rig.toml videos --out found.npz",),
 }
@@ -121,7 +135,7 @@ def torch_wheel(python: Path, constraint: list[str], cwd: Path) -> tuple[str, bo
 def install(python: Path, wheel: Path, oldest: bool, gpu: bool, cell: Cell, cwd: Path) -> str:
     """Install the wheel; "ok" or what went wrong."""
     constraint = ["-c", str(ROOT / "constraints-min.txt")] if oldest else []
-    pip = [str(python), "-m", "pip", "install", "-q", "--only-binary", ":all:"]
+    pip = [str(python), "-m", "pip", "install", "-q", "--no-compile", "--only-binary", ":all:"]
     # the newest torch that has a CPU build: a plain request takes the newest of all
     pinned = constraint or ["-c", str(ROOT / "constraints.txt")]
     version, cpu = torch_wheel(python, pinned, cwd)
@@ -184,7 +198,8 @@ def use(python: Path, cell: Cell, cwd: Path) -> None:
         if cell.import_ms > 1e3 * IMPORT_BUDGET_S:
             checks["import"] = f"{cell.import_ms:.0f} ms beyond numpy"
     known = verbs(python, cwd)
-    failed = [" ".join(verb) for verb in known if egopose([*verb, "--help"]).returncode]
+    done = run([str(python), "-c", HELP, json.dumps(known)], cwd)
+    failed = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else [last_line(done)]
     checks["help"] = "ok" if known and not failed else f"no help of {', '.join(failed) or 'any verb'}"
     made = run([str(python), "-c", MAKE], cwd)
     if not expect("capture", made, "rig.toml", "kp.csv", "truth.npz"):
@@ -267,9 +282,21 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     cells: list[Cell] = []
     try:
-        built = run(
-            [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(work / "wheel"), str(ROOT)], work
-        )
+        # from a copy: a build folder of an earlier day would slip into the wheel
+        copied = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
+        shutil.copytree(ROOT, work / "source", ignore=copied, dirs_exist_ok=True)
+        wheel = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "-q",
+            "--no-deps",
+            "-w",
+            str(work / "wheel"),
+            str(work / "source"),
+        ]
+        built = run(wheel, work)
         wheels = list((work / "wheel").glob("egopose-*.whl"))
         if not wheels:
             print(f"the wheel could not be built: {last_line(built)}")
@@ -294,6 +321,10 @@ def main() -> int:
                     use(python, cell, place / "run")
                 cell.seconds = time.perf_counter() - start
                 cells.append(cell)
+                if options.only is None and not options.python:
+                    # after each cell: an interrupted run keeps what it has measured
+                    RESULTS.write_text(json.dumps({"cells": [asdict(cell) for cell in cells]}, indent=1) + "\n")
+                    write_page({"cells": [asdict(cell) for cell in cells]})
                 bad = {name: said for name, said in cell.checks.items() if said != "ok"}
                 print(
                     f"{version} {what}, torch {cell.torch}, {cell.seconds:.0f} s: {json.dumps(bad) if bad else 'ok'}",
@@ -301,9 +332,6 @@ def main() -> int:
                 )
                 if options.work is None:
                     shutil.rmtree(place, ignore_errors=True)
-        if options.only is None and not options.python:
-            RESULTS.write_text(json.dumps({"cells": [asdict(cell) for cell in cells]}, indent=1) + "\n")
-            write_page({"cells": [asdict(cell) for cell in cells]})
         return 0 if all(cell.good for cell in cells) else 1
     finally:
         if options.work is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -54,6 +54,8 @@ def run_view(
     video: Path | None = None,
     rig: Path | None = None,
     *,
+    other: Path | None = None,
+    rerun: Path | None = None,
     keypoints: Path | None = None,
     trajectory: Path | None = None,
     clip: Path | None = None,
@@ -72,6 +74,8 @@ def run_view(
         png: A contact sheet (a name ending in .png) or a folder for all plots.
         video: The overlay video to write; needs ``clip`` and a camera.
         rig: Cameras of the recording.
+        other: Another run to compare with the first, on the 3D page.
+        rerun: The rerun recording to write.
         keypoints: 2D joints that the cameras saw, for the reprojection plot.
         trajectory: Head poses of the wearer.
         clip: The recording, for the overlay video and to play inside the page.
@@ -82,22 +86,26 @@ def run_view(
         progress: Called with the share done and what is going on.
 
     Returns:
-        ``html``, ``png`` and ``video``: what was written, and ``frames``.
+        ``html``, ``png``, ``video`` and ``rerun``: what was written, and ``frames``.
 
     Raises:
         EgoposeError: The input was refused, or something asked for needs an input that is not there.
     """
     pose = load_pose(file, take)
-    other = None if against is None else load_pose(against, take)
+    truth = None if against is None else load_pose(against, take)
+    rival = None if other is None else load_pose(other, take)
     the_rig = None if rig is None else _expect(load(rig), Rig, rig, "cameras")
     path = None if trajectory is None else _expect(load(trajectory), Trajectory, trajectory, "head poses")
     seen = None if keypoints is None else _expect(load(keypoints), Observations2D, keypoints, "2D joints")
-    title = title or (file.name if against is None else f"{file.name} against {against.name}")
+    what = file.name if other is None else f"{file.name} and {other.name}"
+    title = title or (what if against is None else f"{what} against {against.name}")
     if video is not None and clip is None:
         raise EgoposeError("view: an overlay video needs the recording; give --clip FILE")
     if seen is not None and the_rig is None:
         raise EgoposeError("view: 2D joints need the cameras that saw them; give --rig FILE")
-    if html is None and png is None and video is None:
+    if rerun is not None and rival is not None:
+        raise EgoposeError("view: a rerun recording holds one run and a reference; give the other one with --against")
+    if html is None and png is None and video is None and rerun is None:
         html = file.with_suffix(".html") if file.is_file() else file.parent / f"{file.name}.html"
     if video is not None and clip is not None:
         from egopose.io.video import probe
@@ -114,31 +122,48 @@ def run_view(
 
         embedded = None if clip is None else embed_clip(clip, pose.times_s, progress=progress)
         page = save_scene_page(
-            html, pose, against=other, rig=the_rig, trajectory=path, title=title, clip=embedded, up=up
-        )
+            html, pose, against=truth, rival=rival, rig=the_rig, trajectory=path, title=title, clip=embedded, up=up,
+            names=_names(file, against, other),
+        )  # fmt: skip
         result["html"] = {"path": str(html), **page}
     if png is not None:
         from egopose.view.plots import save_plots
 
-        files = save_plots(png, pose, against=other, rig=the_rig, observations=seen, title=title, up=up)
+        files = save_plots(png, pose, against=truth or rival, rig=the_rig, observations=seen, title=title, up=up)
         result["png"] = [str(each) for each in files]
     if video is not None and clip is not None:
         from egopose.view.overlay import overlay_video
 
         written = overlay_video(
-            video, clip, pose, rig=the_rig, camera=camera, trajectory=path, against=other, progress=progress
+            video, clip, pose, rig=the_rig, camera=camera, trajectory=path, against=truth or rival, progress=progress
         )
         result["video"] = {"path": str(video), **written}
+    if rerun is not None:
+        from egopose.view.rerun_export import save_rerun
+
+        saved = save_rerun(rerun, pose, against=truth, rig=the_rig, trajectory=path, title=title)
+        result["rerun"] = {"path": str(rerun), **saved}
     return result
+
+
+def _names(file: Path, against: Path | None, other: Path | None) -> tuple[str, ...]:
+    """What the page calls the sequences: by their files when there are two runs, which may be called alike."""
+    if other is None:
+        return ("prediction", "reference")
+    same = file.name == other.name
+    first, second = (f"{p.parent.name}/{p.name}" if same and p.parent.name else p.name for p in (file, other))
+    return (first, "reference" if against is None else against.name, second)
 
 
 def view(
     file: tyro.conf.Positional[Path],
+    other: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="OTHER")] = None,
     *,
     against: Path | None = None,
     html: Path | None = None,
     png: Path | None = None,
     video: Path | None = None,
+    rerun: Path | None = None,
     rig: Path | None = None,
     keypoints: Path | None = None,
     trajectory: Path | None = None,
@@ -155,10 +180,12 @@ def view(
 
     Args:
         file: 3D joints of any known format.
-        against: Other joints to compare with, such as ground truth.
+        other: Another run to compare with the first, side by side or in one place.
+        against: Joints that one or both are measured by, such as ground truth.
         html: Write the 3D page here (beside the file when nothing else is asked for).
         png: Write plots: a contact sheet to a name ending in .png, all plots to a folder.
         video: Write the recording with the joints drawn over it; needs --clip, and --rig or --trajectory.
+        rerun: Write a recording for rerun's viewer (.rrd).
         rig: Cameras of the recording.
         keypoints: 2D joints that the cameras saw, for the reprojection plot.
         trajectory: Head poses of the wearer.
@@ -176,12 +203,13 @@ def view(
 
         pose = load_pose(file, take)
         cameras = None if rig is None else _expect(load(rig), Rig, rig, "cameras")
-        serve(pose, cameras, against=None if against is None else load_pose(against, take), port=port)
+        compared = against or other
+        serve(pose, cameras, against=None if compared is None else load_pose(compared, take), port=port)
         return
     with progress_bar("view", quiet=json) as progress:
         result = run_view(
-            file, against, html, png, video, rig, keypoints=keypoints, trajectory=trajectory, clip=clip,
-            camera=camera, take=take, title=title, up=up, progress=progress,
+            file, against, html, png, video, rig, other=other, rerun=rerun, keypoints=keypoints,
+            trajectory=trajectory, clip=clip, camera=camera, take=take, title=title, up=up, progress=progress,
         )  # fmt: skip
     lines = []
     if "html" in result:
@@ -193,4 +221,7 @@ def view(
     if "video" in result:
         made = result["video"]
         lines.append(f"{made['path']}: overlay video, {made['frames']} frames")
+    if "rerun" in result:
+        saved = result["rerun"]
+        lines.append(f"{saved['path']}: rerun recording, {saved['frames']} frames; open with: rerun {saved['path']}")
     emit(result, "\n".join(lines), json)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from egopose.skeleton import FINGERS, Skeleton
 from egopose.view.report_html import escape, finite, number, safe_link
-from egopose.view.scene import nice_ceiling
+from egopose.view.surroundings import nice_ceiling
 
 PALETTE = ("#0b62a4", "#c2506b", "#1a7f4b", "#b07d00", "#7b4fb0", "#3b8fa3", "#8a5a2b", "#5a6675")
 # dark blue to magenta to orange, as in the 3D page

@@ -15,7 +15,8 @@ from egopose.pose import PoseSequence
 from egopose.skeleton import Skeleton
 from egopose.view.charts import PALETTE, Line, bars, lines, skeleton_chart
 from egopose.view.report_html import Column, Report, number, percent, relative_link, save_json
-from egopose.view.scene import joint_errors, match, nice_ceiling
+from egopose.view.scene import joint_errors, match
+from egopose.view.surroundings import nice_ceiling
 
 Array = NDArray[np.float64]
 Pairs = Mapping[str, tuple[PoseSequence, PoseSequence]]

@@ -26,10 +26,11 @@ from egopose.skeleton import Skeleton
 from egopose.trajectory import Trajectory
 from egopose.view.packing import FAR_M, FINEST_M, encode, pack_positions, pack_uncertainty
 from egopose.view.page import viewer_document
+from egopose.view.surroundings import box, floor, frustum, nice_ceiling, path, union
 from egopose.view.upright import Up, upright
 
 if TYPE_CHECKING:
-    from egopose.camera import Camera, Rig
+    from egopose.camera import Rig
 
 Array = NDArray[np.float64]
 
@@ -41,10 +42,11 @@ def build_scene(
     pose: PoseSequence,
     *,
     against: PoseSequence | None = None,
+    rival: PoseSequence | None = None,
     rig: Rig | None = None,
     trajectory: Trajectory | None = None,
     title: str = "egopose",
-    names: tuple[str, str] = ("prediction", "reference"),
+    names: tuple[str, ...] = ("prediction", "reference", "other run"),
     clip: dict[str, Any] | None = None,
     up: Up = "auto",
     budget: int = BUDGET_BYTES,
@@ -54,35 +56,47 @@ def build_scene(
     Args:
         pose: The joints to show.
         against: A second sequence, such as ground truth, matched by frame number and joint name.
+        rival: Another run of the same job, shown beside the first. Each is coloured by its distance to ``against``
+            or, without one, to the other.
         rig: Cameras, drawn when the joints are in the world (or in the frame of one of these cameras).
         trajectory: Head poses in the world, drawn as a path with the head's axes.
         title: Heading of the page.
-        names: How the page calls the two sequences.
+        names: How the page calls the sequence, the reference and the other run.
         clip: The recording, from :func:`egopose.view.clip_video.embed_clip`.
         up: The axis of the file that points up; see :func:`egopose.view.upright.upright`.
         budget: Most bytes of base64 for the joints.
 
     Raises:
-        EgoposeError: No frames; or the two sequences share no frame, no joint, or not the same space.
+        EgoposeError: No frames; or two sequences share no frame, no joint, or not the same space.
     """
     if pose.n_frames == 0:
         raise EgoposeError("view: the sequence holds no frames; there is nothing to show")
     notes: list[str] = []
-    pose, against = _one_space(pose, against, rig)
-    matched = None if against is None else match(pose, against)
-    pose, notes_thin = _thin(pose, matched, budget)
+    here = pose
+    pose, against = _one_space(here, against, rig)
+    _, rival = _one_space(here, rival, rig)
+    others = [match(pose, other) for other in (against, rival) if other is not None]
+    pose, notes_thin = _thin(pose, others, budget)
     notes += notes_thin
-    if matched is not None:
-        matched = match(pose, matched)
+    others = [match(pose, other) for other in others]
     way = upright(pose, up)
     R = way.R
     notes += [way.note] if way.note else []
-    bodies = [pose] if matched is None else [pose, matched]
+    bodies = [pose, *others]
+    roles = ["run"] + ["reference"] * (against is not None) + ["rival"] * (rival is not None)
+    called = {"run": "prediction", "reference": "reference", "rival": "other run"}
+    called |= dict(zip(("run", "reference", "rival"), names))
+    # whose distance is the error: the reference's or, without one, the other run's
+    first = 1 if others else None
+    to = {"run": first, "reference": None, "rival": 1 if against is not None else 0}
+    targets = [to[role] for role in roles]
     placed = [body.xyz.astype(np.float64) @ R.T for body in bodies]
     centre = _robust_middle(placed)
     records = []
-    for k, (body, xyz) in enumerate(zip(bodies, placed, strict=True)):
-        records.append(_body(body, xyz - centre, R, names[k], reference=k == 1, notes=notes))
+    for role, target, body, xyz in zip(roles, targets, bodies, placed, strict=True):
+        record = _body(body, xyz - centre, R, called[role], reference=role == "reference", notes=notes)
+        partner = None if target is None else bodies[target].skeleton.map_to(body.skeleton).tolist()
+        records.append({**record, "rival": role == "rival", "target": target, "partner": partner})
     scene: dict[str, Any] = {
         "title": title,
         "subtitle": _subtitle(pose),
@@ -92,7 +106,6 @@ def build_scene(
         "statuses": [status.name.lower().replace("_", " ") for status in JointStatus],
         "without_point": [int(status) for status in WITHOUT_POINT],
         "bodies": records,
-        "partner": None if matched is None else matched.skeleton.map_to(pose.skeleton).tolist(),
         "trail_frames": max(1, round((pose.fps or 30.0) * 1.0)),
         "axis_names": list(way.names),
         "to_file": np.column_stack([R.T, R.T @ centre]).tolist(),
@@ -100,30 +113,33 @@ def build_scene(
         "cameras": [],
         "path": None,
     }
-    scene["ramps"] = _ramps(pose, matched)
+    errors = [joint_errors(body, bodies[target]) for body, target in zip(bodies, targets) if target is not None]
+    scene["ramps"] = _ramps(pose, errors)
+    scene["apart"] = _apart(placed) if rival is not None else None
     colours = ["side", "status"]
     colours = (["error"] if "error" in scene["ramps"] else []) + colours
     scene["colours"] = colours + (["sigma"] if "sigma" in scene["ramps"] else [])
     in_world = pose.space == "world"
-    body_box = _box([xyz - centre for xyz in placed])
+    body_box = box([xyz - centre for xyz in placed])
     depth = float(np.clip(0.12 * np.linalg.norm(body_box[1] - body_box[0]), 0.02, 0.3))
     if rig is not None and in_world:
-        scene["cameras"] = [_frustum(camera, R, centre, depth) for camera in rig.cameras]
+        scene["cameras"] = [frustum(camera, R, centre, depth) for camera in rig.cameras]
     elif rig is not None:
         notes.append(f"Cameras are not drawn: the joints are in the {pose.space} frame, the cameras in the world.")
     if trajectory is not None and in_world:
-        scene["path"] = _path(trajectory, pose.times_s, R, centre)
+        scene["path"] = path(trajectory, pose.times_s, R, centre)
     elif trajectory is not None:
         notes.append(f"The head's path is not drawn: the joints are in the {pose.space} frame.")
     points = [np.array([camera["centre"], *camera["corners"]]) for camera in scene["cameras"]]
     if scene["path"]:
         points.append(np.array(scene["path"]["points"]))
     scene["body_box"] = body_box.tolist()
-    everything = _union(body_box, points)
+    everything = union(body_box, points)
     scene["all_box"] = everything.tolist()
-    scene["floor"] = _floor(pose, placed[0] - centre, everything, centre)
+    scene["floor"] = floor(pose, placed[0] - centre, everything, centre)
     scene["follow"] = bool(np.linalg.norm(body_box[1] - body_box[0]) > 6.0)
-    scene["notes"] = [*notes, *_about(pose, matched)]
+    measured = [called[role] for role, target in zip(roles, targets) if target is not None]
+    scene["notes"] = [*notes, *_about(pose, errors, measured)]
     return scene
 
 
@@ -199,13 +215,19 @@ def _one_space(
     return pose, against
 
 
-def _thin(pose: PoseSequence, other: PoseSequence | None, budget: int) -> tuple[PoseSequence, list[str]]:
+def _apart(placed: list[Array]) -> float:
+    """How far apart two runs stand side by side, metres: a little more than a body is wide."""
+    spans = [np.ptp(xyz[..., :2].reshape(len(xyz), -1, 2), axis=1) for xyz in placed]
+    wide = np.concatenate([span[np.isfinite(span).all(axis=1)].max(axis=1) for span in spans])
+    return float(np.clip(1.2 * np.percentile(wide, 90), 0.3, 2.0)) if wide.size else 1.0
+
+
+def _thin(pose: PoseSequence, others: list[PoseSequence], budget: int) -> tuple[PoseSequence, list[str]]:
     """Every n-th frame, the smallest n that keeps the joints under the budget."""
     per_frame = 0.0
-    for body in (pose, other):
-        if body is not None:
-            uncertain = 12 if body.covariance is not None else 2 if body.sigma is not None else 0
-            per_frame += (body.n_joints * (7 + uncertain) + 16) * 4 / 3
+    for body in (pose, *others):
+        uncertain = 12 if body.covariance is not None else 2 if body.sigma is not None else 0
+        per_frame += (body.n_joints * (7 + uncertain) + 16) * 4 / 3
     step = max(1, math.ceil(pose.n_frames * per_frame / budget))
     if step == 1:
         return pose, []
@@ -265,14 +287,6 @@ def _body(pose: PoseSequence, xyz: Array, R: Array, name: str, *, reference: boo
     }
 
 
-def nice_ceiling(value: float) -> float:
-    """The next number of the form 1, 2 or 5 times a power of ten."""
-    if not value > 0 or not math.isfinite(value):
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(value))
-    return next(k * power for k in (1.0, 2.0, 5.0, 10.0) if value <= k * power * (1 + 1e-9))
-
-
 def root_mean_square_sigma(pose: PoseSequence) -> NDArray[np.float64] | None:
     """(T, J) one standard deviation per axis in metres, from the covariance or the sigma; None without either."""
     if pose.covariance is not None:
@@ -282,11 +296,10 @@ def root_mean_square_sigma(pose: PoseSequence) -> NDArray[np.float64] | None:
     return None if pose.sigma is None else pose.sigma.astype(np.float64)
 
 
-def _ramps(pose: PoseSequence, other: PoseSequence | None) -> dict[str, float]:
+def _ramps(pose: PoseSequence, errors: list[Array]) -> dict[str, float]:
     """Upper ends of the colour ramps: the 95th percentile, rounded up to 1, 2 or 5 times a power of ten."""
     ramps = {}
-    sigma = root_mean_square_sigma(pose)
-    values = {"sigma": sigma, "error": None if other is None else joint_errors(pose, other)}
+    values = {"sigma": root_mean_square_sigma(pose), "error": np.concatenate(errors, axis=1) if errors else None}
     for name, value in values.items():
         if value is not None and np.isfinite(value).any():
             ramps[name] = max(1e-4, nice_ceiling(float(np.nanpercentile(value, 95))))
@@ -302,101 +315,22 @@ def joint_errors(pose: PoseSequence, matched: PoseSequence) -> Array:
     return error
 
 
-def frustum_corners(camera: Camera, depth: float, per_side: int = 4) -> Array:
-    """Border of the image at a depth in front of the camera, through the true lens, (4 * per_side, 3) world metres.
-
-    Border pixels without a ray (outside a fisheye's circle) fall back to the widest ray on the line to the middle.
-    """
-    w, h = camera.size
-    a = np.arange(per_side) / per_side
-    edge = np.concatenate([np.stack([a, 0 * a], 1), np.stack([0 * a + 1, a], 1),
-                           np.stack([1 - a, 0 * a + 1], 1), np.stack([0 * a, 1 - a], 1)])  # fmt: skip
-    border = edge * [w - 1, h - 1]
-    middle = np.array([(w - 1) / 2, (h - 1) / 2])
-    rays = np.full((len(border), 3), np.nan)
-    for shrink in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3, 0.1):
-        todo = ~np.isfinite(rays).all(axis=1)
-        if not todo.any():
-            break
-        rays[todo] = camera.unproject(middle + shrink * (border[todo] - middle))
-    rays = np.where(np.isfinite(rays), rays, [0, 0, 1])
-    # a wide lens has rays beside or behind it: keep those at the given length instead of the given depth
-    scale = depth / np.maximum(rays[:, 2:3], 0.35)
-    T = camera.T_world_camera
-    return (rays * scale) @ T[:3, :3].T + T[:3, 3]
-
-
-def _frustum(camera: Camera, R: Array, centre: Array, depth: float) -> dict[str, Any]:
-    T = camera.T_world_camera
-    return {
-        "name": camera.name,
-        "centre": np.round(R @ T[:3, 3] - centre, 4).tolist(),
-        "forward": np.round(R @ T[:3, 2], 6).tolist(),
-        "corners": np.round(frustum_corners(camera, depth) @ R.T - centre, 4).tolist(),
-    }
-
-
-def _path(trajectory: Trajectory, times_s: Array, R: Array, centre: Array, most: int = 1500) -> dict[str, Any]:
-    keep = np.unique(np.linspace(0, len(trajectory) - 1, min(most, len(trajectory))).round().astype(int))
-    poses = trajectory.at(times_s, gaps="nan", outside="nan")
-    heads: list[list[float] | None] = []
-    for T in poses:
-        if np.isfinite(T).all():
-            heads.append(np.round([*(R @ T[:3, 3] - centre), *(R @ T[:3, :3]).T.ravel()], 4).tolist())
-        else:
-            heads.append(None)
-    points = np.round(trajectory.T_world_camera[keep, :3, 3] @ R.T - centre, 4)
-    return {"name": "head", "points": points.tolist(), "heads": heads, "size": 0.15}
-
-
-def _box(placed: list[Array]) -> Array:
-    points = np.concatenate([xyz.reshape(-1, 3) for xyz in placed])
-    points = points[np.isfinite(points).all(axis=1)]
-    if not len(points):
-        return np.array([[-1.0] * 3, [1.0] * 3])
-    low, high = np.percentile(points, [0.5, 99.5], axis=0)
-    pad = 0.05 * max(float(np.linalg.norm(high - low)), 0.05)
-    return np.array([low - pad, high + pad])
-
-
-def _union(box: Array, points: list[Array]) -> Array:
-    everything = np.concatenate([box, *points])
-    return np.array([everything.min(axis=0), everything.max(axis=0)])
-
-
-def _floor(pose: PoseSequence, xyz: Array, box: Array, centre: Array) -> dict[str, Any]:
-    """A grid under everything; for a body in the world its height is that of the lowest joints."""
-    heights = xyz[..., 2]
-    known = np.isfinite(heights).any(axis=1)
-    if pose.space == "head":
-        z, what = -float(centre[2]), "at the head frame's floor (z = 0)"
-    elif known.any():
-        lowest = np.nanmin(heights[known], axis=1)
-        z = float(np.percentile(lowest, 5))
-        what = (
-            f"at the lowest joints (height {z + centre[2]:.2f} m)" if pose.space == "world" else "at the lowest joints"
-        )
-    else:
-        z, what = -1.0, "arbitrary"
-    size = float(max(box[1, :2] - box[0, :2]))
-    step = nice_ceiling(size / 16)
-    low = np.floor((box[0, :2] + centre[:2]) / step) * step
-    cells = np.ceil((box[1, :2] + centre[:2] - low) / step).astype(int)
-    return {"x0": float(low[0] - centre[0]), "y0": float(low[1] - centre[1]), "z": z, "step": step,
-            "nx": int(cells[0]), "ny": int(cells[1]), "what": what}  # fmt: skip
-
-
 def _subtitle(pose: PoseSequence) -> str:
     seconds = float(pose.times_s[-1] - pose.times_s[0])
     share = 100 * float(pose.valid.mean()) if pose.xyz.size else 0.0
     return f"{pose.n_frames} frames, {seconds:.1f} s, {pose.n_joints} joints ({share:.1f} % known), {pose.space} frame"
 
 
-def _about(pose: PoseSequence, matched: PoseSequence | None) -> list[str]:
+def _about(pose: PoseSequence, errors: list[Array], names: list[str]) -> list[str]:
     lines = ["A filled joint has status ok; a hollow one has the status that its row in the table names."]
-    if matched is not None:
-        both = int(np.isfinite(joint_errors(pose, matched)).any(axis=1).sum())
-        lines.append(f"{both} of {pose.n_frames} frames have joints in both sequences; errors are plain distances.")
+    for name, error in zip(names, errors):
+        known = np.isfinite(error)
+        both = int(known.any(axis=1).sum())
+        mean = f"{1e3 * float(error[known].mean()):.1f} mm" if known.any() else "not known"
+        lines.append(
+            f"{name}: mean error {mean}, a plain distance, over {int(known.sum())} joints in {both} of "
+            f"{pose.n_frames} frames that both sequences know."
+        )
     for key, value in list(pose.provenance.items())[:12]:
         text = str(value)
         lines.append(f"{key}: {text if len(text) <= 200 else text[:197] + '...'}")

@@ -46,12 +46,15 @@ function factorOf(body, frame, joint) {
   return [s, 0, s, 0, 0, s];
 }
 
-// Distance to the reference, metres, or null.
-function errorOf(frame, joint) {
-  if (scene.bodies.length < 2) return null;
-  const other = scene.partner[joint];
+const rival = scene.bodies.find((body) => body.rival) || null;
+const reference = scene.bodies.find((body) => body.reference) || null;
+
+// Distance to what a body is compared with, metres, or null.
+function errorOf(body, frame, joint) {
+  if (body.target === null) return null;
+  const other = body.partner[joint];
   if (other < 0) return null;
-  const a = place(scene.bodies[0], frame, joint), b = place(scene.bodies[1], frame, other);
+  const a = place(body, frame, joint), b = place(scene.bodies[body.target], frame, other);
   return a && b ? Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]) : null;
 }
 

@@ -81,7 +81,7 @@ function corners(box) {
 
 // Every camera, the path and the room that the body uses, from the side where they take the least room.
 function fitAll(turn) {
-  const points = corners(scene.body_box);
+  const points = corners(scene.body_box).flatMap((p) => scene.bodies.flatMap(shiftsOf).map((by) => shifted(p, by)));
   scene.cameras.forEach((c) => points.push(c.centre, ...c.corners));
   if (scene.path) points.push(...scene.path.points);
   let best = eye.yaw, nearest = Infinity;
@@ -107,7 +107,7 @@ function fitBody() {
   for (const body of scene.bodies) {
     for (let j = 0; j < body.joints.length; j++) {
       const p = place(body, state.frame, j);
-      if (p) points.push(p);
+      if (p) points.push(...shiftsOf(body).map((by) => shifted(p, by)));
     }
   }
   fit(points.length > 3 ? points : corners(scene.body_box));

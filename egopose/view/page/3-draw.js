@@ -1,7 +1,7 @@
 // What is on the canvas. Everything that a test wants to know is kept in `drawn`.
 const state = {
   frame: 0, playing: false, speed: 1, follow: false, colour: scene.colours[0], bars: 1, selected: null, hovered: null,
-  show: { bars: true, cameras: true, reference: true, trail: true, floor: true, names: false, hands: true },
+  show: { bars: true, cameras: true, reference: true, trail: true, floor: true, names: false, hands: true, apart: true, rival: true },
 };
 let drawn = [];
 
@@ -20,7 +20,7 @@ function colourOf(body, frame, joint) {
   if (body.reference) return REFERENCE;
   if (state.colour === "status") return STATUS_COLOURS[body.status[frame * body.joints.length + joint]];
   if (state.colour === "side") return SIDES[body.sides[joint]];
-  const value = state.colour === "error" ? errorOf(frame, joint) : sigmaOf(body, frame, joint);
+  const value = state.colour === "error" ? errorOf(body, frame, joint) : sigmaOf(body, frame, joint);
   return value === null ? "#a9b0b9" : ramp(value / scene.ramps[state.colour]);
 }
 
@@ -97,78 +97,100 @@ function hidden(body, joint) {
   return !state.show.hands && body.joints[joint].includes("_hand_");
 }
 
+// Two runs stand side by side on the screen, or in one place; a reference stands with each of them.
+const isApart = () => rival !== null && state.show.rival && state.show.apart;
+const shifted = (p, by) => (p && by ? p.map((c, k) => c + by[k]) : p);
+const aside = (sign) => axes.right.map((c) => sign * 0.5 * scene.apart * c);
+const shiftOf = (body) => (isApart() ? aside(body.rival ? 1 : -1) : null);
+const shiftsOf = (body) => (!isApart() ? [null] : body.reference ? [aside(-1), aside(1)] : [shiftOf(body)]);
+
+function mark(at, size, square) {
+  pen.beginPath();
+  square ? pen.rect(at[0] - 0.9 * size, at[1] - 0.9 * size, 1.8 * size, 1.8 * size) : pen.arc(at[0], at[1], size, 0, 2 * Math.PI);
+}
+
 function drawBodies() {
   const items = [];
   scene.bodies.forEach((body, b) => {
-    if (body.reference && !state.show.reference) return;
-    const places = body.joints.map((_, j) => (hidden(body, j) ? null : place(body, state.frame, j)));
-    const screen = places.map((p) => (p ? project(p) : null));
-    const fine = (j) => body.fine[j] ? 0.5 : 1;
-    for (const [i, j] of body.bones) {
-      if (!screen[i] || !screen[j]) continue;
-      const thick = (body.reference ? 1.6 : 3.2) * Math.min(fine(i), fine(j));
-      items.push([Math.max(screen[i][2], screen[j][2]) + 0.001, () => {
-        if (body.reference) return line([screen[i], screen[j]], REFERENCE, thick, [5, 3]);
-        const middle = [(screen[i][0] + screen[j][0]) / 2, (screen[i][1] + screen[j][1]) / 2];
-        pen.lineCap = "round";
-        line([screen[i], middle], colourOf(body, state.frame, i), thick);
-        line([middle, screen[j]], colourOf(body, state.frame, j), thick);
-        pen.lineCap = "butt";
-      }]);
-    }
-    screen.forEach((at, j) => {
-      if (!at) return;
-      drawn.push({ body: b, joint: j, x: at[0], y: at[1] });
-      const colour = colourOf(body, state.frame, j), size = (body.reference ? 2.6 : 4) * (body.fine[j] ? 0.6 : 1);
-      const L = state.show.bars && !body.reference ? factorOf(body, state.frame, j) : null;
-      if (L) {
-        const ellipse = projectEllipsoid(places[j], L);
-        if (ellipse && ellipse[0] * state.bars > 0.5) items.push([at[2] + 0.002, () => {
-          pen.beginPath();
-          pen.ellipse(at[0], at[1], ellipse[0] * state.bars, ellipse[1] * state.bars, ellipse[2], 0, 2 * Math.PI);
-          pen.globalAlpha = 0.16;
-          pen.fillStyle = colour;
-          pen.fill();
-          pen.globalAlpha = 0.6;
-          pen.strokeStyle = colour;
-          pen.lineWidth = 1;
-          pen.setLineDash([]);
-          pen.stroke();
-          pen.globalAlpha = 1;
-        }]);
-      }
-      items.push([at[2], () => {
-        pen.beginPath();
-        pen.arc(at[0], at[1], size, 0, 2 * Math.PI);
-        const weak = !body.reference && body.status[state.frame * body.joints.length + j] !== 0;
-        pen.fillStyle = weak ? "#ffffff" : colour;
-        pen.fill();
-        pen.setLineDash([]);
-        pen.strokeStyle = weak ? colour : "rgba(255,255,255,.8)";
-        pen.lineWidth = weak ? 1.8 : 0.8;
-        pen.stroke();
-      }]);
-    });
-    if (!body.reference && scene.bodies.length > 1 && state.show.reference && state.colour === "error") {
-      places.forEach((p, j) => {
-        const k = scene.partner[j], q = p && k >= 0 ? place(scene.bodies[1], state.frame, k) : null;
-        if (q) segment(p, q, "rgba(60,60,60,.45)", 1, [2, 2]);
-      });
-    }
-    if (state.show.names && !body.reference) {
-      places.forEach((p, j) => { if (p && !body.fine[j]) items.push([0, () => label(body.joints[j], p, "#3b4552")]); });
-    }
+    if (body.reference ? !state.show.reference : body.rival && !state.show.rival) return;
+    shiftsOf(body).forEach((by, k) => drawBody(items, body, k ? -1 : b, by));
   });
   items.sort((a, b) => b[0] - a[0]).forEach(([, paint]) => paint());
+}
+
+function drawBody(items, body, b, by) {
+  const places = body.joints.map((_, j) => (hidden(body, j) ? null : shifted(place(body, state.frame, j), by)));
+  const screen = places.map((p) => (p ? project(p) : null));
+  const fine = (j) => body.fine[j] ? 0.5 : 1;
+  for (const [i, j] of body.bones) {
+    if (!screen[i] || !screen[j]) continue;
+    const thick = (body.reference ? 1.6 : 3.2) * Math.min(fine(i), fine(j));
+    items.push([Math.max(screen[i][2], screen[j][2]) + 0.001, () => {
+      if (body.reference) return line([screen[i], screen[j]], REFERENCE, thick, [5, 3]);
+      const middle = [(screen[i][0] + screen[j][0]) / 2, (screen[i][1] + screen[j][1]) / 2];
+      pen.lineCap = "round";
+      line([screen[i], middle], colourOf(body, state.frame, i), thick);
+      line([middle, screen[j]], colourOf(body, state.frame, j), thick);
+      pen.lineCap = "butt";
+    }]);
+  }
+  screen.forEach((at, j) => {
+    if (!at) return;
+    if (b >= 0) drawn.push({ body: b, joint: j, x: at[0], y: at[1] });
+    const colour = colourOf(body, state.frame, j), size = (body.reference ? 2.6 : 4) * (body.fine[j] ? 0.6 : 1);
+    const L = state.show.bars && !body.reference ? factorOf(body, state.frame, j) : null;
+    if (L) {
+      const ellipse = projectEllipsoid(places[j], L);
+      if (ellipse && ellipse[0] * state.bars > 0.5) items.push([at[2] + 0.002, () => {
+        pen.beginPath();
+        pen.ellipse(at[0], at[1], ellipse[0] * state.bars, ellipse[1] * state.bars, ellipse[2], 0, 2 * Math.PI);
+        pen.globalAlpha = 0.16;
+        pen.fillStyle = colour;
+        pen.fill();
+        pen.globalAlpha = 0.6;
+        pen.strokeStyle = colour;
+        pen.lineWidth = 1;
+        pen.setLineDash([]);
+        pen.stroke();
+        pen.globalAlpha = 1;
+      }]);
+    }
+    items.push([at[2], () => {
+      mark(at, size, body.rival);
+      const weak = !body.reference && body.status[state.frame * body.joints.length + j] !== 0;
+      pen.fillStyle = weak ? "#ffffff" : colour;
+      pen.fill();
+      pen.setLineDash([]);
+      pen.strokeStyle = weak ? colour : "rgba(255,255,255,.8)";
+      pen.lineWidth = weak ? 1.8 : 0.8;
+      pen.stroke();
+    }]);
+  });
+  const target = body.target === null ? null : scene.bodies[body.target];
+  // lines from each joint to where it should be; between two runs only where they share the place
+  const lines = target && (target.reference ? state.show.reference : !body.rival && state.show.rival && !isApart());
+  if (lines && state.colour === "error") {
+    places.forEach((p, j) => {
+      const k = body.partner[j], q = p && k >= 0 ? shifted(place(target, state.frame, k), target.reference ? by : shiftOf(target)) : null;
+      if (q) segment(p, q, "rgba(60,60,60,.45)", 1, [2, 2]);
+    });
+  }
+  if (state.show.names && !body.reference) {
+    places.forEach((p, j) => { if (p && !body.fine[j]) items.push([0, () => label(body.joints[j], p, "#3b4552")]); });
+  }
+  if (rival && isApart() && !body.reference) {
+    const top = places.reduce((best, p) => (p && (!best || p[2] > best[2]) ? p : best), null);
+    if (top) items.push([-1, () => label(body.name, top, "#1c2430", -12)]);
+  }
 }
 
 function drawSelected() {
   const chosen = state.selected;
   if (!chosen) return;
-  const body = scene.bodies[chosen.body], here = place(body, state.frame, chosen.joint);
+  const body = scene.bodies[chosen.body], by = shiftOf(body), here = shifted(place(body, state.frame, chosen.joint), by);
   if (state.show.trail) {
     for (let f = Math.max(1, state.frame - scene.trail_frames); f <= state.frame; f++) {
-      const p = place(body, f - 1, chosen.joint), q = place(body, f, chosen.joint);
+      const p = shifted(place(body, f - 1, chosen.joint), by), q = shifted(place(body, f, chosen.joint), by);
       if (p && q) segment(p, q, "rgba(28,36,48,.55)", 1.4);
     }
   }

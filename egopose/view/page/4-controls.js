@@ -21,6 +21,7 @@ function swatch(parent, style) {
   svg.setAttribute("height", 14);
   if (style.line) add("line", { x1: 1, x2: 25, y1: 7, y2: 7, stroke: style.line, "stroke-width": 3, "stroke-dasharray": style.dash || "" });
   if (style.dot) add("circle", { cx: 13, cy: 7, r: 4, fill: style.hollow ? "#fff" : style.dot, stroke: style.dot, "stroke-width": 1.8 });
+  if (style.square) add("rect", { x: 9, y: 3, width: 8, height: 8, fill: style.square });
   if (style.ellipse) add("ellipse", { cx: 13, cy: 7, rx: 11, ry: 5, fill: style.ellipse, "fill-opacity": 0.16, stroke: style.ellipse });
   parent.appendChild(svg);
 }
@@ -38,7 +39,7 @@ function legend() {
     const has = new Set(body.sides);
     for (const side of ["left", "right", "middle"]) if (has.has(side)) item({ line: SIDES[side], dot: SIDES[side] }, side === "middle" ? "no side" : side);
   } else if (state.colour === "error" || state.colour === "sigma") {
-    make("div", box, state.colour === "error" ? "distance to the reference" : "error bar of the joint (1 sigma)");
+    make("div", box, state.colour === "error" ? reference ? "distance to the reference" : "distance between the runs" : "error bar of the joint (1 sigma)");
     make("div", box, undefined, "ramp").style.background = `linear-gradient(90deg, ${[0, 1, 2, 3, 4, 5].map((k) => ramp(k / 5)).join(",")})`;
     const ends = make("div", box, undefined, "ends");
     make("span", ends, "0");
@@ -52,28 +53,35 @@ function legend() {
     item(scene.without_point.includes(s) ? {} : { dot: colour, hollow: s > 0 }, name, `${counts[s]} of ${n}`);
   });
   if (body.sigma || body.factor) item({ ellipse: "#4a4f57" }, `error bar, ${state.bars} sigma`);
-  if (scene.bodies.length > 1) item({ line: REFERENCE, dash: "5 3" }, scene.bodies[1].name);
+  if (rival) {
+    item({ dot: "#4a4f57" }, body.name);
+    item({ square: "#4a4f57" }, rival.name);
+  }
+  if (reference) item({ line: REFERENCE, dash: "5 3" }, reference.name);
   if (scene.path) item({ line: "#9fb7cc" }, `path of the ${scene.path.name}`);
   make("div", box, `grid: ${scene.floor.step} m, ${scene.floor.what}`).style.color = "var(--soft)";
 }
 
-function frameMean(frame) {
+function frameMean(body, frame) {
   let sum = 0, count = 0;
-  for (let j = 0; j < scene.bodies[0].joints.length; j++) {
-    const value = scene.bodies.length > 1 ? errorOf(frame, j) : sigmaOf(scene.bodies[0], frame, j);
+  for (let j = 0; j < body.joints.length; j++) {
+    const value = body.target !== null ? errorOf(body, frame, j) : sigmaOf(body, frame, j);
     if (value !== null) { sum += value; count++; }
   }
   return count ? sum / count : null;
 }
-const means = Array.from({ length: frameCount }, (_, f) => frameMean(f));
+const means = Array.from({ length: frameCount }, (_, f) => frameMean(scene.bodies[0], f));
+// without a reference the errors of the two runs are the same distances
+const rivalMeans = rival && reference ? Array.from({ length: frameCount }, (_, f) => frameMean(rival, f)) : null;
 const unknown = Array.from({ length: frameCount }, (_, f) => {
   const body = scene.bodies[0], n = body.joints.length;
   let missing = 0;
   for (let j = 0; j < n; j++) if (body.xyz[(f * n + j) * 3] === ABSENT) missing++;
   return missing / n;
 });
-const meanName = scene.bodies.length > 1 ? "mean error" : "mean sigma";
-const meanTop = means.filter((m) => m !== null).sort((a, b) => a - b)[Math.floor(0.98 * (means.filter((m) => m !== null).length - 1))] || 0;
+const meanName = scene.bodies.length > 1 ? (rival && !reference ? "mean distance" : "mean error") : "mean sigma";
+const sorted = [...means, ...(rivalMeans || [])].filter((m) => m !== null).sort((a, b) => a - b);
+const meanTop = sorted[Math.floor(0.98 * (sorted.length - 1))] || 0;
 
 function drawStrip() {
   const ratio = Math.min(window.devicePixelRatio || 1, 2), w = strip.clientWidth, h = strip.clientHeight, g = strip.getContext("2d");
@@ -87,21 +95,24 @@ function drawStrip() {
     g.fillStyle = "#c9ced6";
     g.fillRect(X(f) - wide / 2, 14, wide, (h - 15) * share);
   });
-  g.beginPath();
-  let open = false;
   // one point per pixel: the mean of the frames that share it
   const group = Math.max(1, Math.floor(frameCount / Math.max(1, w - 2 * inset)));
-  for (let f = 0; f < frameCount; f += group) {
-    const some = means.slice(f, f + group).filter((m) => m !== null);
-    if (!some.length) { open = false; continue; }
-    const m = some.reduce((sum, v) => sum + v, 0) / some.length, x = X(Math.min(frameCount - 1, f + (group - 1) / 2));
-    const y = h - 1 - (h - 16) * Math.min(1, m / (meanTop * 1.05 || 1));
-    open ? g.lineTo(x, y) : g.moveTo(x, y);
-    open = true;
+  for (const [values, colour] of [[rivalMeans, RIVAL], [means, "#a8326f"]]) {
+    if (!values) continue;
+    g.beginPath();
+    let open = false;
+    for (let f = 0; f < frameCount; f += group) {
+      const some = values.slice(f, f + group).filter((m) => m !== null);
+      if (!some.length) { open = false; continue; }
+      const m = some.reduce((sum, v) => sum + v, 0) / some.length, x = X(Math.min(frameCount - 1, f + (group - 1) / 2));
+      const y = h - 1 - (h - 16) * Math.min(1, m / (meanTop * 1.05 || 1));
+      open ? g.lineTo(x, y) : g.moveTo(x, y);
+      open = true;
+    }
+    g.strokeStyle = colour;
+    g.lineWidth = 1.3;
+    g.stroke();
   }
-  g.strokeStyle = "#a8326f";
-  g.lineWidth = 1.3;
-  g.stroke();
   g.fillStyle = "#1c2430";
   g.fillRect(X(state.frame) - 0.75, 13, 1.5, h - 13);
   g.font = "11px system-ui, sans-serif";
@@ -109,7 +120,13 @@ function drawStrip() {
   const m = means[state.frame];
   let x = inset;
   if (means.some((v) => v !== null)) {
-    const text = `${meanName} ${millimetres(m)}`;
+    const text = `${rivalMeans ? scene.bodies[0].name.slice(0, 24) : meanName} ${millimetres(m)}`;
+    g.fillText(text, x, 10);
+    x += g.measureText(text).width + 14;
+  }
+  if (rivalMeans) {
+    const text = `${rival.name.slice(0, 24)} ${millimetres(rivalMeans[state.frame])}`;
+    g.fillStyle = RIVAL;
     g.fillText(text, x, 10);
     x += g.measureText(text).width + 14;
   }
@@ -119,6 +136,8 @@ function drawStrip() {
   }
 }
 
+const RIVAL = "#1f6f9f";
+const rivalJoint = rival ? scene.bodies[0].joints.map((name) => rival.joints.indexOf(name)) : [];
 let tableTime = 0;
 function jointTable(force) {
   const body = scene.bodies[0];
@@ -130,16 +149,17 @@ function jointTable(force) {
     row.cells[1].textContent = scene.statuses[s];
     row.cells[1].style.color = STATUS_COLOURS[s];
     row.cells[2].textContent = millimetres(sigmaOf(body, state.frame, j));
-    if (row.cells[3]) row.cells[3].textContent = millimetres(errorOf(state.frame, j));
+    if (row.cells[3]) row.cells[3].textContent = millimetres(errorOf(body, state.frame, j));
+    if (row.cells[4]) row.cells[4].textContent = rivalJoint[j] < 0 ? millimetres(null) : millimetres(errorOf(rival, state.frame, rivalJoint[j]));
     row.classList.toggle("on", state.selected !== null && state.selected.body === 0 && state.selected.joint === j);
   });
 }
 
 function describe({ body: b, joint }) {
-  const body = scene.bodies[b], p = place(body, state.frame, joint), lines = [`${body.joints[joint]}${body.reference ? ` (${body.name})` : ""}`];
+  const body = scene.bodies[b], p = place(body, state.frame, joint), lines = [`${body.joints[joint]}${body.reference || rival ? ` (${body.name})` : ""}`];
   lines.push(`status  ${scene.statuses[body.status[state.frame * body.joints.length + joint]]}`);
   if (p) lines.push(`at      ${scene.to_file.map((row) => (row[0] * p[0] + row[1] * p[1] + row[2] * p[2] + row[3]).toFixed(3)).join("  ")} m`);
-  const s = sigmaOf(body, state.frame, joint), e = b === 0 ? errorOf(state.frame, joint) : null;
+  const s = sigmaOf(body, state.frame, joint), e = errorOf(body, state.frame, joint);
   if (s !== null) lines.push(`sigma   ${millimetres(s)}`);
   if (e !== null) lines.push(`error   ${millimetres(e)}`);
   return lines.join("\n");
@@ -225,11 +245,19 @@ function begin() {
     input.checked = target[key];
     input.dataset.key = key;
     box.append(text);
-    input.addEventListener("change", () => { target[key] = input.checked; redraw(); });
+    input.addEventListener("change", () => {
+      target[key] = input.checked;
+      if (key === "apart") fitBody();
+      redraw();
+    });
   };
   if (scene.bodies.some((b) => b.sigma || b.factor)) toggle("bars", "error bars");
   else find("bars").parentElement.hidden = true;
-  if (scene.bodies.length > 1) toggle("reference", scene.bodies[1].name);
+  if (reference) toggle("reference", reference.name);
+  if (rival) {
+    toggle("rival", rival.name);
+    toggle("apart", "side by side");
+  }
   if (scene.cameras.length) toggle("cameras", "cameras");
   toggle("trail", scene.path ? "path, trail" : "trail");
   toggle("floor", "floor");
@@ -251,13 +279,14 @@ function begin() {
     pickCamera.addEventListener("change", () => { if (pickCamera.value !== "") { follow(false); lookFrom(scene.cameras[pickCamera.value]); redraw(); } });
   }
   const head = make("tr", find("joints").tHead);
-  ["joint", "status", "sigma", ...(scene.bodies.length > 1 ? ["error"] : [])].forEach((t, i) => make("th", head, t, i > 1 ? "n" : ""));
+  ["joint", "status", "sigma", ...(scene.bodies.length > 1 ? ["error"] : []), ...(rivalMeans ? [`error of ${rival.name}`] : [])].forEach((t, i) => make("th", head, t, i > 1 ? "n" : ""));
   scene.bodies[0].joints.forEach((name, j) => {
     const row = make("tr", find("joints").tBodies[0]);
     make("td", row, name);
     make("td", row, "");
     make("td", row, "", "n");
     if (scene.bodies.length > 1) make("td", row, "", "n");
+    if (rivalMeans) make("td", row, "", "n");
     row.addEventListener("click", () => { state.selected = { body: 0, joint: j }; jointTable(true); redraw(); });
   });
   scene.notes.forEach((note) => make("li", find("notes"), note));
