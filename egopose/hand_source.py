@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,14 @@ from egopose.camera import Camera
 from egopose.clip import Clip
 from egopose.clip_steps import Steps
 from egopose.errors import EgoposeError
-from egopose.hands import HandEstimates, lift_found
-from egopose.lift import adult_hand
+from egopose.hands import SIDES, HandEstimates, lift_found
+from egopose.lift import adult_hand, rough_distance
 from egopose.model.numeric import Said
 from egopose.model.session import StepInput
 from egopose.skeleton import BODY17_HANDS
+
+if TYPE_CHECKING:
+    from egopose.detect.palm import FoundHand
 
 Hands = Literal["mediapipe"] | str | os.PathLike[str] | HandEstimates | None
 """``"mediapipe"``, a file (see :mod:`egopose.hand_files`), estimates, or None."""
@@ -48,8 +52,9 @@ class HandSource:
     def follow(self, camera: Camera | None) -> None:
         """Told before a stream."""
 
-    def watch(self, step: StepInput) -> None:
-        """Shown each step in order."""
+    def watch(self, step: StepInput) -> StepInput:
+        """Shown each step in order; gives it back with where the hands are, for the network's crops."""
+        return step
 
     def finish(self, said: Said, trained: frozenset[str]) -> HandEstimates | None:
         """Hands of the steps that the network has finished, as many as ``said`` has."""
@@ -115,17 +120,20 @@ class _MediaPipe(HandSource):
         self._tracker = HandTracker(self._nets, camera)
         self._size = tuple(camera.size)
 
-    def watch(self, step: StepInput) -> None:
+    def watch(self, step: StepInput) -> StepInput:
         if step.frame is None:
             self._found.append({})
-            return
+            return step
         frame = np.asarray(step.frame)
         if frame.dtype != np.uint8 or frame.shape != (self._size[1], self._size[0], 3):
             raise EgoposeError(
                 f"image has shape {frame.shape} and type {frame.dtype}; expected ({self._size[1]}, {self._size[0]}, 3) "
                 "uint8 RGB, the size the camera is calibrated for"
             )
-        self._found.append(self._tracker.update(frame, step.T_world_camera))
+        found = self._tracker.update(frame, step.T_world_camera)
+        self._found.append(found)
+        left, right = (_centre(found.get(side)) for side in SIDES)
+        return replace(step, hand_centres=(left, right))
 
     def finish(self, said: Said, trained: frozenset[str]) -> HandEstimates:
         n = said.xyz.shape[0]
@@ -138,6 +146,14 @@ class _MediaPipe(HandSource):
             frames = list(settle_sides(frames))
         size = hand_size(said.bones) if "hands" in trained else 1.0
         return lift_found(frames, template=adult_hand() * size, source=self.notes)
+
+
+def _centre(hand: FoundHand | None) -> NDArray[np.float64] | None:
+    """Middle of a hand, metres in camera axes."""
+    if hand is None:
+        return None
+    ray = hand.rays.mean(axis=0)
+    return np.asarray(ray / np.linalg.norm(ray) * rough_distance(hand.points, hand.depth, hand.view.focal))
 
 
 def hand_size(bones: NDArray[np.floating]) -> float:

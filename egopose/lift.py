@@ -82,6 +82,12 @@ def lengths(hand: Array) -> Array:
     return np.asarray(np.linalg.norm(hand[..., _PAIRS[:, 0], :] - hand[..., _PAIRS[:, 1], :], axis=-1))
 
 
+def rough_distance(points: Array, depth: Array, focal: float, template: Array | None = None) -> float:
+    """Distance in metres of a hand of points (21, 2) and depths (21,) in half sides: cheap, some centimetres off."""
+    hand = adult_hand() if template is None else template
+    return float(_start(points[None], depth[None], np.array([focal]), lengths(hand)[None])[0])
+
+
 def _start(points: Array, depth: Array, focal: Array, wanted: Array) -> Array:
     """Distance (N,) at which hands seen from far have the wanted lengths: the median over bones."""
     flat = np.concatenate([points, depth[..., None]], axis=-1)

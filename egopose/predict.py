@@ -284,7 +284,7 @@ class Predictor:
 
         for step in _live(frames, trajectory, times_s, fps, look):
             if source.watches:
-                source.watch(step)
+                step = source.watch(step)
                 step = step if use else replace(step, frame=None)
             for finished in session.push(step):
                 yield one(finished)
@@ -348,7 +348,7 @@ def _inputs(clip: Clip, steps: Steps, source: HandSource, *, give: bool = True) 
         pose = steps.poses[i]
         row = None if imu is None or not imu[1][i] else imu[0][i]
         step = StepInput(float(time), frame, pose if np.isfinite(pose).all() else None, row)
-        source.watch(step)
+        step = source.watch(step)
         yield step if give else replace(step, frame=None)
 
 

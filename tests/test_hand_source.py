@@ -225,6 +225,36 @@ def test_hands_with_a_network_that_reads_images(painted: None) -> None:
         assert np.linalg.norm(out.xyz[:, BODY17_HANDS.indices(RIGHT)] - hand, axis=-1).mean() < 0.15
 
 
+def test_the_networks_crops_go_where_hands_were_found() -> None:
+    from egopose.model.track import FrameReader
+
+    camera = LENSES["pinhole"]
+    reader = FrameReader(camera, TINY)
+    heat = np.full((2, 4, 2, 2), -9.0, np.float32)
+    place = np.array([0.1, 0.1, 0.4])
+    assert reader.centres(heat, None) == [None, None]
+    left, right = reader.centres(heat, None, (None, place))
+    assert left is None
+    np.testing.assert_array_equal(right, place)
+    # behind the lens is no place to look
+    assert reader.centres(heat, None, (np.array([0.0, 0.0, -0.4]), None)) == [None, None]
+
+
+def test_found_hands_say_where_they_are(painted: None) -> None:
+    from egopose.hand_source import open_hands
+    from egopose.model.session import StepInput
+
+    camera = LENSES["fisheye"]
+    source = open_hands("mediapipe")
+    source.follow(camera)
+    hand = flat_hand("left", (-0.1, 0.1, 0.4))
+    for t in range(6):
+        step = source.watch(StepInput(t / 30, paint(camera, {"left": hand})))
+    left, right = step.hand_centres
+    assert right is None
+    assert np.linalg.norm(left - hand.mean(0)) < 0.08  # type: ignore[operator]
+
+
 def test_given_hands_and_hand_files(predictor: Predictor, tmp_path: Path) -> None:
     t, T = walk(4)
     clip = Clip(trajectory=Trajectory(t, T))

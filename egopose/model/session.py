@@ -38,12 +38,15 @@ class StepInput:
         frame: (H, W, 3) uint8 RGB, or None.
         T_world_camera: (4, 4), or None where there is no pose.
         imu: (IMU_FEATURES,) or None.
+        hand_centres: Left and right hand, (3,) in camera axes each, where something else has found them; None leaves
+            that hand to the network.
     """
 
     time_s: float
     frame: NDArray[np.uint8] | None = None
     T_world_camera: Array | None = None
     imu: NDArray[np.float32] | None = None
+    hand_centres: tuple[Array | None, Array | None] = (None, None)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def encode_frame(
         )[1]
     else:
         tokens, heat = engine.see(reader.image(step.frame)[None], reader.rays[None]) if seen is None else seen
-        centres = reader.centres(heat[0], step.T_world_camera)
+        centres = reader.centres(heat[0], step.T_world_camera, step.hand_centres)
         crops = cut_crops(step.frame, reader.camera, centres, config.hand_px, reader.hand_cells)[1]
     arrays = sensors._replace(
         image_tokens=tokens, image_known=np.array([step.frame is not None]), hands=crops.hands[None],

@@ -127,8 +127,19 @@ class FrameReader:
             )
         return normalise(self.fit.image(frame))
 
-    def centres(self, heat: NDArray[np.float32], T_world_camera: Array | None) -> list[Array | None]:
-        """Where the hands are looked for in this frame, camera axes."""
+    def centres(
+        self,
+        heat: NDArray[np.float32],
+        T_world_camera: Array | None,
+        found: tuple[Array | None, Array | None] = (None, None),
+    ) -> list[Array | None]:
+        """Where the hands are looked for in this frame, camera axes.
+
+        Args:
+            heat: Of the hand finder.
+            T_world_camera: Head pose, or None.
+            found: Left and right hand that something else has found in this very frame; they go first.
+        """
         peaks = heat_peaks(heat, self.camera, self.fit)
         out: list[Array | None] = []
         for i, (probability, place) in enumerate(peaks):
@@ -141,6 +152,8 @@ class FrameReader:
                     centre = place
             if centre is None and probability > FOUND and np.isfinite(place).all():
                 centre = place
+            if found[i] is not None:
+                centre = found[i]
             if centre is not None and (not np.isfinite(centre).all() or not self._in_reach(centre)):
                 centre = None
             out.append(centre)
