@@ -25,7 +25,7 @@ def vector(values: ArrayLike, where: str) -> Array:
     """Numbers as a flat float64 array, or an error that says where."""
     try:
         return np.array(values, dtype=np.float64).ravel()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise EgoposeError(f"{where}: expected numbers, found {values!r:.80}") from error
 
 
@@ -36,11 +36,13 @@ def image_size(size: Any, where: str) -> tuple[int, int]:
         whole = all(float(s) == int(s) for s in size)
     except (TypeError, ValueError, OverflowError) as error:
         raise EgoposeError(f"{where}: size is {size!r}; expected (width, height) in pixels") from error
-    if not whole or w <= 0 or h <= 0:
+    if not whole or not 0 < w <= LONGEST_SIDE or not 0 < h <= LONGEST_SIDE:
         raise EgoposeError(f"{where}: size is {size!r}; expected two positive whole numbers (width, height) in pixels")
     return w, h
 
 
+LONGEST_SIDE = 1_000_000
+"""Of an image, pixels."""
 LARGEST = 1e12
 """Beyond this a parameter is damage, and its powers overflow."""
 

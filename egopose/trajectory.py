@@ -14,6 +14,10 @@ from egopose.errors import EgoposeError
 Outside = Literal["error", "nearest", "nan"]
 
 
+FARTHEST_M = 1e9
+"""Positions beyond this are damage: positions on the earth stay below 1e7 whatever their origin."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     """Poses of the head camera in the world over time.
@@ -77,6 +81,10 @@ class Trajectory:
             raise EgoposeError(
                 f"trajectory: {broken.size} poses hold NaN or infinity, the first is entry {int(broken[0])} at "
                 f"{times[broken[0]]:.6f} s; drop those rows, the gap is then bridged or reported"
+            )
+        if np.abs(poses).max(initial=0.0) > FARTHEST_M:
+            raise EgoposeError(
+                f"trajectory: a position is {np.abs(poses).max():.3g} m from the origin; at most {FARTHEST_M:g} is read"
             )
         object.__setattr__(self, "times_s", times)
         object.__setattr__(self, "T_world_camera", rigid.check_transform(poses, "trajectory", tolerance=1e-3))

@@ -287,6 +287,10 @@ def test_a_lens_with_impossible_numbers_is_refused() -> None:
     camera["coefficients"][0] = 1e200
     with pytest.raises(EgoposeError, match="no lens has such a number"):
         egopose.Camera.from_dict(camera)
+    camera = ring()["cam01"].to_dict()
+    for key, value in (("intrinsics", [10**400, 1, 1, 1]), ("size", [10**9, 2]), ("coefficients", [10**400])):
+        with pytest.raises(EgoposeError):
+            egopose.Camera.from_dict({**camera, key: value})
     camera["T_world_camera"][0][0] = 10**400
     with pytest.raises(EgoposeError):
         egopose.Camera.from_dict(camera)
@@ -308,7 +312,36 @@ def test_error_bars_without_end_are_not_known_and_negative_ones_are_refused() ->
             pose.replace(**{name: value})
 
 
+def test_a_principal_point_at_the_end_of_its_range(tmp_path: Path) -> None:
+    path = EXAMPLES["ego-exo4d-camera-pose"](tmp_path)
+    content = json.loads(path.read_text())
+    for value in (1e308, 1e39, -1e308):
+        content["cam01"]["camera_intrinsics"][0][2] = value
+        path.write_text(json.dumps(content))
+        with pytest.raises(EgoposeError):
+            egopose.load(path)
+
+
+def test_a_head_beyond_the_planets_is_damage() -> None:
+    with pytest.raises(EgoposeError, match="at most 1e\\+09 is read"):
+        egopose.Trajectory([0.0], [[[1, 0, 0, 1e308], [0, 1, 0, 0], [0, 0, 1, 0]]])
+
+
 # others
+
+
+def test_c3d_parameters_of_another_type(tmp_path: Path) -> None:
+    path = EXAMPLES["c3d"](tmp_path)
+    data = path.read_bytes()
+    for name, kinds, message in (
+        (b"RATE", (0xFF,), "the rate is nan"),
+        (b"LABELS", (1, 2, 4), "holds numbers|damaged"),
+    ):
+        for kind in kinds:
+            at = data.index(name) + len(name) + 2
+            path.write_bytes(data[:at] + bytes([kind]) + data[at + 1 :])
+            with pytest.raises(EgoposeError, match=message):
+                egopose.load(path)
 
 
 def test_messages_stay_short(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ def parse_c3d(path: str | os.PathLike[str]) -> C3DPoints:
     scale, data_block = struct.unpack_from("<fH", data, 12)
     rate = struct.unpack_from("<f", data, 20)[0]
     parameters = _parameters(data, start, where)
-    rate = float(_first(parameters, "RATE", rate))
+    stated = _first(parameters, "RATE", rate)
+    rate = float("nan") if isinstance(stated, str) else float(stated)
     if not (np.isfinite(rate) and 0 < rate < 1e6):
         raise EgoposeError(f"{where}: the rate is {rate}; expected a positive number of frames per second")
     if n_points == 0:

@@ -201,9 +201,11 @@ def _undistorted(name: str, entry: Mapping[str, Any], where: str, size: Size | N
     pose = numbers(entry["camera_extrinsics"], f"{where}: camera_extrinsics", (3, 4))
     if size is None:
         # exo principal points are forced to W / 2, the ego one to (W - 1) / 2; images have even sizes
-        with np.errstate(over="ignore"):
+        # given_size refuses what overflows
+        with np.errstate(over="ignore", invalid="ignore"):
             twice = np.round(2 * K[:2, 2])
-        size = given_size(twice + twice % 2, f"{where}: twice the principal point")
+            twice += twice % 2
+        size = given_size(twice, f"{where}: twice the principal point")
     return CameraRecord(
         name=name,
         size=size,
