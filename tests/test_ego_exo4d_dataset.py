@@ -156,6 +156,25 @@ def test_labels_from_the_clicks_are_near_the_truth(data: EgoExo4D, root: Path) -
     assert np.nanmedian(np.linalg.norm(pose.xyz - truth.xyz, axis=-1)) < 0.02
 
 
+def test_other_sites_name_their_cameras_otherwise(root: Path, tmp_path: Path) -> None:
+    # gp01 instead of cam01, and the head camera is the first key with "aria" in it
+    for path in root.rglob("*"):
+        if path.suffix in (".json", ".csv", ".jsonl") and "truth" not in path.parts:
+            text = path.read_text().replace("cam0", "gp0").replace("aria01", "aria02")
+            target = tmp_path / "data" / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+    take = EgoExo4D(tmp_path / "data", cache=tmp_path / "cache")["standin_cooking_01_1"]
+    here = EgoExo4D(root, cache=tmp_path / "other")["standin_cooking_01_1"]
+    assert take.rig("raw").names == [name.replace("cam", "gp") for name in here.rig("raw").names]
+    assert take.aria_name == "aria02"
+    np.testing.assert_array_equal(take.head_poses(policy="skip")[1], here.head_poses(policy="skip")[1])
+    np.testing.assert_array_equal(take.frame_times_ns(), here.frame_times_ns())
+    ours, theirs = take.joints_2d("hand"), here.joints_2d("hand")
+    assert set(ours.views) == {name.replace("cam", "gp").replace("aria01", "aria02") for name in theirs.views}
+    assert ours.sizes[ours.views.index("aria02")] == (512, 512)
+
+
 # head poses and clocks
 
 

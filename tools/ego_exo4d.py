@@ -45,8 +45,8 @@ def settings(path: Path, clips: Path, runs: Path, steps: int) -> Path:
         path,
         {
             "stage": "all", "model": config_dict(nano.model), "rendered": [str(clips)], "out": str(runs),
-            "steps": steps, "rendered_batch": 4 if steps > 50 else 2, "rendered_window": 6 if steps > 50 else 4, "lr": 1e-3,
-            "warmup": max(1, steps // 10), "eval_every": steps, "save_every": steps,
+            "steps": steps, "rendered_batch": 4 if steps > 50 else 2, "rendered_window": 6 if steps > 50 else 4,
+            "lr": 1e-3, "warmup": max(1, steps // 10), "eval_every": steps, "save_every": steps,
             # a short run's weights hardly leave their start in a slow average
             "ema": 0.98 if steps > 50 else 0.5,
         },
