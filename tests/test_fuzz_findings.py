@@ -322,6 +322,16 @@ def test_a_principal_point_at_the_end_of_its_range(tmp_path: Path) -> None:
             egopose.load(path)
 
 
+def test_pixels_beyond_any_image_do_not_decide_what_joints_these_are(tmp_path: Path) -> None:
+    path = EXAMPLES["openpose"](tmp_path)
+    file = next(path.rglob("*.json"))
+    content = json.loads(file.read_text())
+    for value in (1e308, -1e200, 1e30):
+        content["people"][0]["pose_keypoints_2d"][24] = value
+        file.write_text(json.dumps(content))
+        assert egopose.load(path).skeleton.name == "body25"
+
+
 def test_a_head_beyond_the_planets_is_damage() -> None:
     with pytest.raises(EgoposeError, match="at most 1e\\+09 is read"):
         egopose.Trajectory([0.0], [[[1, 0, 0, 1e308], [0, 1, 0, 0], [0, 0, 1, 0]]])

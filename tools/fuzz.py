@@ -153,21 +153,24 @@ class Campaign:
 
     def _watch(self, worker: subprocess.Popen[bytes], channel: Channel, until: float) -> str:
         """Wait for a worker; stop it when one input takes too long, by its processor time or, asleep, by the clock."""
-        ticks = os.sysconf("SC_CLK_TCK")
+        per_second = os.sysconf("SC_CLK_TCK")
+        stamp, waited = 0.0, 0
         while worker.poll() is None:
             if time.monotonic() > until:
                 worker.kill()
                 return "time"
             seen = channel.look()
-            if seen["wall"]:
-                try:
-                    fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
-                except OSError:
-                    continue
-                spent = (int(fields[11]) + int(fields[12])) / ticks - seen["cpu"]
-                if spent > HANG_CPU_S or time.monotonic() - seen["wall"] > HANG_WALL_S:
-                    worker.kill()
-                    return "hang"
+            try:
+                fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            # looks are counted, not seconds: a campaign that is paused for a while has not waited
+            waited = waited + 1 if seen["wall"] == stamp and stamp and fields[0] != "T" else 0
+            stamp = seen["wall"]
+            spent = (int(fields[11]) + int(fields[12])) / per_second - seen["cpu"]
+            if stamp and (spent > HANG_CPU_S or waited * TICK_S > HANG_WALL_S):
+                worker.kill()
+                return "hang"
             time.sleep(TICK_S)
         return "ended"
 

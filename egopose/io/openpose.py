@@ -205,6 +205,8 @@ def _body25_or_body25b(bodies: Iterable[NDArray[np.float64]], where: str) -> Ske
     scores: dict[str, float] = {}
     stack = np.stack(list(bodies))
     seen = stack[..., 2] > 0
+    # beyond a billion pixels there is no image, and squares overflow
+    seen &= (np.abs(stack[..., :2]) < 1e9).all(axis=-1)
     uv = np.where(seen[..., None], stack[..., :2], np.nan)
     for skeleton, (centre, left, right) in names.items():
         c, a, b = (uv[:, skeleton.index(joint)] for joint in (centre, left, right))
