@@ -329,7 +329,7 @@ def test_pixels_beyond_any_image_do_not_decide_what_joints_these_are(tmp_path: P
     for value in (1e308, -1e200, 1e30):
         content["people"][0]["pose_keypoints_2d"][24] = value
         file.write_text(json.dumps(content))
-        assert egopose.load(path).skeleton.name == "body25"
+        assert egopose.load(path).skeleton.name == "openpose_body25"
 
 
 def test_a_head_beyond_the_planets_is_damage() -> None:
