@@ -130,3 +130,23 @@ def test_views_without_a_camera_are_named(scene: Crowd) -> None:
     persons = choose_persons(scene.rig.subset(["cam01", "cam02", "cam03"]), scene.candidates, people=2)
     assert any("cam04" in note for note in persons.notes)
     assert persons.observations[0].views == ("cam01", "cam02", "cam03")
+
+
+@pytest.mark.shared
+def test_the_person_of_real_recordings_is_the_one_that_the_peer_chose(shared_data: Path) -> None:
+    from egopose.io import align_views
+    from egopose.triangulate.people import tell_apart
+
+    folder = shared_data / "pose2sim_single"
+    rig = egopose.load(folder / "calibration" / "Calib_qualisys.toml")
+    seen = align_views(rig, egopose.load(folder / "pose", person="all", fps=60.0), drop=True)
+    peer = align_views(rig, egopose.load(folder / "pose-associated", fps=60.0), drop=True)
+    # two cameras see a second person in every frame
+    assert (seen.counts > 1).mean() > 0.4
+    found = tell_apart(rig, seen)
+    mine = found.observations[0]
+    both = mine.seen.any(-1) & peer.seen.any(-1)
+    same = np.isclose(mine.uv_px, peer.uv_px, atol=0.01, equal_nan=True).all(-1).mean(-1) > 0.9
+    assert both.sum() >= 395
+    assert same[both].mean() > 0.99
+    assert found.table()[0]["mean_views"] > 3.9
