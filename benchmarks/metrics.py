@@ -55,7 +55,6 @@ def speed(n: int, joints: int, kind: type) -> dict[str, Any]:
     none, nothing = np.empty(0, np.uint8), np.empty(0)
     total, count = np.empty(n), np.empty(n, np.int64)
     clean_p, clean_t = np.nan_to_num(pred), np.nan_to_num(target)
-    few = min(n, 100_000)
 
     def fused(threads: int) -> None:
         a = Accumulator(joints, root=0)
@@ -71,11 +70,10 @@ def speed(n: int, joints: int, kind: type) -> dict[str, Any]:
         "pa masked, 2 threads": lambda: frame_sums(pred, target, valid, "pa", threads=2),
         "fused": lambda: fused(1),
         "fused, 2 threads": lambda: fused(2),
-        "svd batch": lambda: svd_batch(clean_p[:few], clean_t[:few]),
+        "svd batch": lambda: svd_batch(clean_p, clean_t),
     }
     with np.errstate(invalid="ignore"):
         seconds = interleaved(functions, rounds=7)
-    seconds["svd batch"] *= n / few
     return {"frames": n, "joints": joints, "type": np.dtype(kind).name, "seconds": seconds}
 
 
@@ -194,16 +192,20 @@ def start_up() -> dict[str, float]:
     return {"mpjpe_ms": float(first), "mpjpe_and_pa_mpjpe_ms": float(second)}
 
 
-def measure(frames: int) -> None:
+def measure(frames: int, only: str | None) -> None:
+    """Measure all parts, or one of them beside what is stored; the sizes are parts too, such as "17 float32"."""
     sizes = [(frames, 17, np.float32), (frames // 2, 17, np.float64), (frames // 4, 59, np.float32)]
     sizes += [(frames // 8, 59, np.float64), (frames // 2, 21, np.float32)]
-    result = {
-        "speed": [speed(*size) for size in sizes],
-        "stages_ns": stages(),
-        "accuracy_m": accuracy(),
-        "mapped": mapped(),
-        "start_up": start_up(),
-    }
+    parts = {"stages_ns": stages, "accuracy_m": accuracy, "mapped": mapped, "start_up": start_up}
+    names = [f"{joints} {kind.__name__}" for _, joints, kind in sizes]
+    if only is not None and only not in (*names, *parts):
+        raise SystemExit(f"--only is one of {', '.join((*names, *parts))}")
+    result = {} if only is None else stored("metrics")
+    result.pop("machine", None)
+    old = {f"{row['joints']} {row['type']}": row for row in result.get("speed", [])}
+    rows = [speed(*size) if only in (None, name) else old.get(name) for name, size in zip(names, sizes)]
+    result["speed"] = [row for row in rows if row is not None]
+    result |= {name: part() for name, part in parts.items() if only in (None, name)}
     store("metrics", result)
 
 
@@ -216,12 +218,14 @@ def tables() -> None:
         kind = f"{size['joints']} {size['type']}"
         pa, one = s["pa masked"], s["pa masked, 1 thread, in chunks"]
         rows.append([
-            kind, f"{n / read / 1e6:.1f}", f"{read / s['mpjpe']:.0%}", f"{n / pa / 1e6:.1f}", f"{pa / read:.1f}",
+            kind, f"{n / read / 1e6:.1f}", f"{read / s['mpjpe']:.0%}", f"{read / s['mpjpe masked']:.0%}",
+            f"{n / pa / 1e6:.1f}", f"{pa / read:.1f}",
             f"{s['svd batch'] / pa:.0f}x", f"{one / s['pa masked, 2 threads']:.2f}", f"{s['fused'] / one:.1f}",
             f"{s['fused'] / s['fused, 2 threads']:.2f}",
         ])  # fmt: skip
     header = [
-        "joints, type", "read, million frames/s", "MPJPE, share of read", "PA-MPJPE masked, million frames/s",
+        "joints, type", "read, million frames/s", "MPJPE, share of read", "the same masked",
+        "PA-MPJPE masked, million frames/s",
         "PA over read", "PA against batched SVD", "PA, two threads", "fused over PA", "fused, two threads",
     ]  # fmt: skip
     put_table("metrics.md", "metrics-speed", markdown(header, rows))
@@ -242,7 +246,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--tables-only", action="store_true")
     parser.add_argument("--frames", type=int, default=1_000_000)
+    parser.add_argument("--only", help="one part, beside the stored ones")
     args = parser.parse_args()
     if not args.tables_only:
-        measure(args.frames)
+        measure(args.frames, args.only)
     tables()
