@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from egopose import save
+from egopose import load, save
 from egopose.cli import main
 from egopose.commands.view import load_pose, run_view
 from egopose.demo import exo_capture
@@ -121,6 +122,32 @@ def test_the_live_scene_serves_this_machine_only() -> None:
             assert answer.status == 200
     finally:
         scene.close()
+
+
+def test_a_stream_is_shown_live_at_its_own_pace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("viser")
+    from egopose.demo import walking_wearer
+    from egopose.trajectory import Trajectory
+
+    times = np.arange(30) / 30
+    save(Trajectory(times, walking_wearer(times)[1]), tmp_path / "head.npz")
+    out = tmp_path / "live.npz"
+    words = ["predict", "--trajectory", str(tmp_path / "head.npz"), "--live", "--port", "8799", "--json"]
+    start = time.monotonic()
+    assert main([*words, "--mode", "2", "--out", str(out)]) == 0
+    assert time.monotonic() - start > 29 / 30
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"out": str(out), "frames": 30}
+    assert "live scene at http://127.0.0.1:" in said.err
+    # what was shown is what the stream gives
+    from egopose.predict import Predictor
+
+    steps = list(Predictor.from_pretrained("nano").stream(trajectory=load(tmp_path / "head.npz"), lookahead=2))
+    shown = load(out)
+    assert shown.frames.tolist() == [int(step.frames[0]) for step in steps]
+    np.testing.assert_array_equal(shown.xyz, np.concatenate([step.xyz for step in steps]))
+    assert main([*words, "--smooth"]) == 1
+    assert "need the whole clip" in capsys.readouterr().err
 
 
 def test_evaluate_writes_a_page_that_links_to_the_scene(files: dict[str, Path], tmp_path: Path) -> None:

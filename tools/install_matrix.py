@@ -1,6 +1,6 @@
 """Install the wheel without extras on every Python found here, with the oldest and the newest dependencies, and use it.
 
-Usage: python tools/install_matrix.py [--python PATH ...] [--work FOLDER] [--gpu-wheels] [--tables-only]
+Usage: python tools/install_matrix.py [--python 3.12 ...] [--only oldest] [--work FOLDER] [--gpu-wheels] [--tables-only]
 
 In each fresh environment: import, every verb's help, a small run of convert, triangulate, evaluate, view, synth and
 predict, and every feature of an extra, which must name the extra and exit with status 1. Results go to
@@ -253,6 +253,15 @@ def table(cells: list[dict]) -> str:
     return "\n".join(rows)
 
 
+def keep(cell: Cell) -> None:
+    """Put a cell into the stored results, over an older one of its kind, and render the page."""
+    old = json.loads(RESULTS.read_text())["cells"] if RESULTS.exists() else []
+    others = [c for c in old if (c["python"], c["versions"]) != (cell.python, cell.versions)]
+    cells = sorted([*others, asdict(cell)], key=lambda c: (PYTHONS.index(c["python"]), c["versions"] == "newest"))
+    RESULTS.write_text(json.dumps({"cells": cells}, indent=1) + "\n")
+    write_page({"cells": cells})
+
+
 def write_page(stored: dict) -> None:
     """Put the table into its place on the page."""
     text = PAGE.read_text()
@@ -264,7 +273,7 @@ def write_page(stored: dict) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--python", action="append", default=[], help="a Python to use instead of those found")
+    parser.add_argument("--python", action="append", default=[], choices=PYTHONS, help="only this one")
     parser.add_argument("--only", choices=("oldest", "newest"), help="half of the matrix")
     parser.add_argument("--work", type=Path, help="work here and leave the environments")
     parser.add_argument("--gpu-wheels", action="store_true", help="take torch for graphics cards where no other is")
@@ -273,7 +282,7 @@ def main() -> int:
     if options.tables_only:
         write_page(json.loads(RESULTS.read_text()))
         return 0
-    pythons = find_pythons() if not options.python else {Path(p).name: p for p in options.python}
+    pythons = {v: p for v, p in find_pythons().items() if not options.python or v in options.python}
     if not pythons:
         print(f"none of the Pythons {', '.join(PYTHONS)} starts here")
         return 1
@@ -321,10 +330,8 @@ def main() -> int:
                     use(python, cell, place / "run")
                 cell.seconds = time.perf_counter() - start
                 cells.append(cell)
-                if options.only is None and not options.python:
-                    # after each cell: an interrupted run keeps what it has measured
-                    RESULTS.write_text(json.dumps({"cells": [asdict(cell) for cell in cells]}, indent=1) + "\n")
-                    write_page({"cells": [asdict(cell) for cell in cells]})
+                # after each cell: an interrupted or partial run keeps what it has measured
+                keep(cell)
                 bad = {name: said for name, said in cell.checks.items() if said != "ok"}
                 print(
                     f"{version} {what}, torch {cell.torch}, {cell.seconds:.0f} s: {json.dumps(bad) if bad else 'ok'}",

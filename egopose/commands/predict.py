@@ -95,6 +95,8 @@ def predict(
     missing_poses: Literal["error", "nearest", "absent"] = "error",
     hands: str | None = None,
     smooth: bool = False,
+    live: bool = False,
+    port: int = 8080,
     cost: bool = False,
     json: bool = False,
 ) -> None:
@@ -113,6 +115,9 @@ def predict(
         hands: Another source of hands, merged in: mediapipe (the nets of "egopose weights fetch"), or a file of another
             network's hands (.npz or .json, for example of HaMeR or WiLoR).
         smooth: Smooth the joints over time, each as far as its error bar allows.
+        live: Stream the recording at its own pace and show each pose as it comes, in a scene on this machine; --out is
+            optional then.
+        port: Port of the live scene.
         cost: Print what a streamed frame costs (parameters, operations, bytes, time, estimated energy) and stop.
         json: Print one JSON object.
     """
@@ -122,7 +127,7 @@ def predict(
 
         found = measure(from_pretrained(weights).model())
         return emit(found.to_dict(), found.table(), json)
-    if out is None:
+    if out is None and not live:
         raise EgoposeError("--out is missing; name the file for the result, for example --out pose.npz")
     from egopose.clip import Clip
     from egopose.io import save
@@ -140,6 +145,22 @@ def predict(
     path = None if trajectory is None else load_trajectory(trajectory)
     recording = Clip(frames=clip, camera=lens, trajectory=path)
     predictor = Predictor.from_pretrained(weights, device=device)
+    if live:
+        from egopose.commands.predict_live import joined, lookahead_of, stream
+        from egopose.view.live import live_stream
+
+        if smooth or hands not in (None, "mediapipe"):
+            raise EgoposeError("--live shows poses as they come; --smooth and files of hands need the whole clip")
+        poses = stream(
+            predictor, clip, lens, path, lookahead=lookahead_of(mode), space=space,
+            hands="mediapipe" if hands else None,
+        )  # fmt: skip
+        pose = joined(live_stream(poses, port=port, paced=True))
+        if out is not None:
+            save(pose, out)
+        text = f"{pose.n_frames} frames shown{'' if out is None else f' -> {out}'}"
+        return emit({"out": None if out is None else str(out), "frames": pose.n_frames}, text, json)
+    assert out is not None
     with progress_bar("predict") as progress:
         pose = predictor.predict(
             recording, mode=ahead, space=space, missing_poses=missing_poses, hands=hands, smooth=smooth,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -156,21 +157,36 @@ def live(pose: PoseSequence, rig: Rig | None = None, *, against: PoseSequence | 
         scene.close()
 
 
-def live_stream(poses: Iterable[PoseSequence], *, rig: Rig | None = None, port: int = 8080) -> None:
+def live_stream(
+    poses: Iterable[PoseSequence], *, rig: Rig | None = None, port: int = 8080, paced: bool = False
+) -> list[PoseSequence]:
     """Serve poses as they come, such as those of ``Predictor.stream``; ends with the stream.
 
     Args:
         poses: Sequences; the last frame of each is shown.
         rig: Cameras to draw.
         port: Port on this machine.
+        paced: Show a pose not before its time: a file streams faster than it was recorded.
+
+    Returns:
+        What came, also when it was interrupted.
     """
     scene = LiveScene(rig, port=port)
+    came: list[PoseSequence] = []
     try:
-        print(f"live scene at {scene.address} (this machine only); Ctrl-C ends it")
+        print(f"live scene at {scene.address} (this machine only); Ctrl-C ends it", file=sys.stderr)
+        begun: tuple[float, float] | None = None
         for pose in poses:
-            if pose.n_frames:
-                scene.show(pose, pose.n_frames - 1)
+            if not pose.n_frames:
+                continue
+            came.append(pose)
+            now, t = time.monotonic(), float(pose.times_s[-1])
+            begun = begun or (now, t)
+            if paced:
+                time.sleep(max(0.0, begun[0] + t - begun[1] - now))
+            scene.show(pose, pose.n_frames - 1)
     except KeyboardInterrupt:
-        print("live scene ended")
+        print("live scene ended", file=sys.stderr)
     finally:
         scene.close()
+    return came
