@@ -5,9 +5,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .simd import LANES, count_true, keep, mask_of, root, splat, sum_triples, total_of
+from .simd import BARE, LANES, count_true, keep, mask_of, root, splat, sum_triples, total_of
 from .simd_memory import load_as_doubles, load_flags, store
-from .tiles import BARE
 
 
 @nb.njit(**BARE)

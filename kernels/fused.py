@@ -26,9 +26,8 @@ from .fused_sums import (
 )
 from .procrustes import STATE, fill, fit_tile
 from .procrustes_one import one_frame
-from .simd import LANES, fma, keep, mask_of, ones, quick_root, root, select, slide, splat
+from .simd import BARE, LANES, fma, keep, mask_of, ones, quick_root, root, select, slide, splat
 from .simd_memory import load, load_mask, store
-from .tiles import BARE
 
 __all__ = ["KINDS", "METRICS", "M", "fused_frames"]
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .simd import LANES, bits, ceiling, count_true, keep, select, size, splat
+from .simd import BARE, LANES, bits, ceiling, count_true, keep, select, size, splat
 from .simd_memory import add_bits, add_whole, load, store, store_whole
-from .tiles import BARE
 
 METRICS = ("mpjpe", "root_mpjpe", "n_mpjpe", "pa_mpjpe", "rigid_mpjpe", "mpjve", "accel_error", "jitter")
 """What the rows of the results are; the last three are per frame, per frame squared and cubed."""

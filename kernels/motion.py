@@ -5,11 +5,11 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from .simd import LANES, root, sum_triples
+from .simd import BARE, LANES, root, sum_triples
 from .simd_memory import load_as_doubles, store
 
 
-@nb.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
+@nb.njit(**BARE)
 def _differences(a, b, paired, row, k, order):
     """LANES numbers of the order-th difference over rows of ``a - b`` (of ``a`` alone when not paired)."""
     d0 = load_as_doubles(a, k)

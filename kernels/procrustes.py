@@ -14,9 +14,9 @@ import numba as nb
 import numpy as np
 
 from .procrustes_one import one_frame
-from .simd import LANES, VEC, bits, fma, keep, nowhere, root, select, size, splat
+from .simd import BARE, LANES, VEC, bits, fma, keep, nowhere, root, select, size, splat
 from .simd_memory import load, load_mask, store, store_counts, store_mask
-from .tiles import BARE, fill_last, fill_tile
+from .tiles import fill_last, fill_tile
 
 STATE = 25
 """Rows of the state of a tile: shifts 0-5, count 6, rotation 7-15, scale 16, means of shifted joints 17-22,

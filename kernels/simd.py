@@ -8,6 +8,7 @@ frame yields cannot depend on its neighbours, and nothing is reordered or contra
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import llvmlite.binding as llvm
 import numba as nb
@@ -18,6 +19,9 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 # two registers' worth on older machines, one where 512 bits exist; kernels are cached per processor
 LANES = 8 if "+avx512f" in llvm.get_host_cpu_features().flatten() else 4
+
+BARE: dict[str, Any] = {"cache": True, "error_model": "numpy", "nogil": True, "_nrt": False}
+"""Options of kernels that allocate nothing: without counted references, whose atomic steps would drain the pipeline."""
 
 _F64 = ir.DoubleType()
 _VEC = ir.VectorType(_F64, LANES)
@@ -319,7 +323,7 @@ def _inverse_root_14(typingctx, a):
 
 if LANES == 8:
 
-    @nb.njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
+    @nb.njit(**BARE)
     def quick_root(a):
         """Square roots to one unit in the last place, in a third of the time; NaN for infinity."""
         y = _inverse_root_14(a)
