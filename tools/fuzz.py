@@ -148,8 +148,9 @@ class Campaign:
         self.save()
         total = sum(r["inputs"] for r in self.readers.values())
         rate = seen["inputs"] / max(_children_cpu() - spent, 1e-9)
-        print(f"{total:>8} {name}: {seen['inputs']} inputs, {rate:.0f} per second of processor, "
-              f"{seen['accepted']} read, {record['findings']} findings" + (f" ({kind})" if kind else ""), flush=True)  # fmt: skip
+        tail = f" ({kind})" if kind else ""
+        told = f"{seen['inputs']} inputs, {rate:.0f} per second of processor, {seen['accepted']} read"
+        print(f"{total:>8} {name}: {told}, {record['findings']} findings{tail}", flush=True)
 
     def _watch(self, worker: subprocess.Popen[bytes], channel: Channel, until: float) -> str:
         """Wait for a worker; stop it when one input takes too long, by its processor time or, asleep, by the clock."""
@@ -214,6 +215,23 @@ def again(state: Path) -> int:
     return left
 
 
+def table(state: Path) -> None:
+    """The counts of a campaign as a table of the page about robustness."""
+    from benchmarks.common import markdown, put_table
+
+    kept = read_json(state / "campaign.json")
+    keys = ("inputs", "accepted", "refused", "findings", "peak_mb")
+    readers = {name: record for name, record in kept["readers"].items() if record["inputs"]}
+    inputs = sum(record["inputs"] for record in readers.values())
+    rows = [[f"`{name}`", *(f"{record[key]:,}" for key in keys)] for name, record in readers.items()]
+    total = [f"{sum(record[key] for record in readers.values()):,}" for key in keys[:-1]]
+    most = max(record["peak_mb"] for record in readers.values())
+    rows.append(["all", *total, f"{most:,}"])
+    how = "guided by coverage (atheris)" if kept["guided"] else "blind"
+    head = ["reader", "inputs", "read", "refused", "findings", "most memory, MB"]
+    put_table("robustness.md", "fuzz", f"{how.capitalize()}, {inputs:,} inputs:\n\n" + markdown(head, rows))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--inputs", type=int, default=1_000_000, help="inputs over all readers")
@@ -223,10 +241,14 @@ def main() -> int:
     parser.add_argument("--blind", action="store_true", help="without coverage guidance")
     parser.add_argument("--forget", action="store_true", help="count these readers from 0, with their corpus")
     parser.add_argument("--again", action="store_true", help="judge the kept findings again")
+    parser.add_argument("--table", action="store_true", help="write the counts of STATE into docs/robustness.md")
     parser.add_argument("--replay", type=Path, help="judge one input for the one reader named")
     options = parser.parse_args()
     if options.replay:
         return int(replay(options.readers, options.replay) not in ("accepted", "refused"))
+    if options.table:
+        table(options.state)
+        return 0
     if options.again:
         return int(again(options.state) > 0)
     from tools.fuzz_targets import all_targets

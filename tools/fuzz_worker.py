@@ -33,6 +33,7 @@ from tools.fuzz_specials import specials
 
 LIMIT_BYTES = 1 << 30
 ROUND_TRIP_EVERY = 4
+GOOD = 64
 CHANNEL_BYTES = 8 << 20
 _HEAD = struct.Struct("<QQQQddQQ")
 """Inputs, accepted, refused, findings; wall clock and processor time at the start of the current input (0: idle); its
@@ -224,6 +225,8 @@ def serve(options: argparse.Namespace) -> None:
     channel = Channel(Path(options.channel))
     findings = Findings(state / "findings", options.reader)
     name = next(iter(reader.files)) if reader.single else None
+    largest = max(4 * len(reader.seed), 4096)
+    good = [reader.seed]
     base_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     def one(data: bytes) -> None:
@@ -235,6 +238,12 @@ def serve(options: argparse.Namespace) -> None:
             if peak > LIMIT_BYTES >> 10:
                 kind, where, message = "memory", "resident", f"{peak >> 10} MB more than before"
         channel.inputs += 1
+        if kind == "accepted" and len(data) <= largest:
+            # good inputs are damaged as often as those that reach new code, or most would be refused at the door
+            if len(good) < GOOD:
+                good.append(data)
+            else:
+                good[channel.inputs % GOOD] = data
         if kind in ("accepted", "refused"):
             setattr(channel, kind, getattr(channel, kind) + 1)
         else:
@@ -247,7 +256,6 @@ def serve(options: argparse.Namespace) -> None:
     if options.specials:
         for data in specials(reader.seed, reader.files, reader.single):
             one(data)
-    largest = max(4 * len(reader.seed), 4096)
     corpus = state / "corpus" / options.reader
     corpus.mkdir(parents=True, exist_ok=True)
     (corpus / "seed").write_bytes(reader.seed)
@@ -255,6 +263,8 @@ def serve(options: argparse.Namespace) -> None:
 
         def mutator(data: bytes, max_size: int, seed: int) -> bytes:
             rng.seed(seed)
+            if rng.random() < 0.35:
+                data = rng.choice(good)
             return mutate_blob(data, max_size, rng, atheris.Mutate, name)
 
         arguments = [sys.argv[0], f"-seed={options.seed + 1}", f"-max_len={largest}", "-timeout=100000",

@@ -3,8 +3,8 @@
 Each of five verbs runs as a small job in a child process. SIGKILL, SIGTERM or SIGINT comes after a share of the job's
 processor time, drawn evenly from its whole length; sometimes several times before the job may end. After every kill
 each file of a final name must open through its reader; at the end the files must equal those of the undisturbed run.
-The same jobs then meet a full disk, a folder that cannot be written (both need the right to mount), and a file system without
-locks.
+The same jobs then meet a full disk, a folder that cannot be written (both need the right to mount), and a file system
+without locks.
 
 Usage: python tools/kills.py [--kills 40] [--verbs predict,train] [--seed 0] [--out kills.json]
 """
@@ -263,14 +263,38 @@ def no_locks(job: Job, work: Path) -> dict[str, Any]:
     return {"problems": problems}
 
 
+def write_table(table: dict[str, Any]) -> None:
+    """The kills of every verb as a table of the page about robustness."""
+    from benchmarks.common import markdown, put_table
+
+    head = ["verb", "length, s", "SIGKILL", "SIGTERM", "SIGINT", "resumed", "incomplete", "unlike", "left over",
+            "compared by"]  # fmt: skip
+    rows = []
+    for verb, row in table.items():
+        counts = [row["kills"].get(name, 0) for name in ("SIGKILL", "SIGTERM", "SIGINT")]
+        wrong = [len(row["incomplete"]), len(row["unlike"]), row["leftovers"]]
+        rows.append([f"`{verb}`", row["undisturbed_s"], *counts, row["resumed"], *wrong, row["compared"]])
+    trials = []
+    for name in ("full_disk", "read_only", "no_locks"):
+        found = {verb: row[name] for verb, row in table.items() if name in row}
+        good = [verb for verb, result in found.items() if not result.get("problems") and "skipped" not in result]
+        trials.append([name.replace("_", " "), ", ".join(f"`{v}`" for v in good), len(found) - len(good)])
+    second = markdown(["trial", "passed by", "not passed"], trials)
+    put_table("robustness.md", "kills", f"{markdown(head, rows)}\n\n{second}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=40, help="kills of each verb")
     parser.add_argument("--verbs", default=",".join(JOBS), help="only these, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="also write the table here as JSON")
+    parser.add_argument("--table", action="store_true", help="write the table of --out into docs/robustness.md")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
     options = parser.parse_args()
+    if options.table:
+        write_table(json.loads(options.out.read_text()))
+        return 0
     for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
     work = options.keep or Path(tempfile.mkdtemp(prefix="egopose-kills-"))
