@@ -9,8 +9,8 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from .inverse3 import inverse3
 from .projection import project_jacobian_one, project_one
-from .smoothing import _inverse3
 
 LOST_PX = 100.0
 _POSE = 6
@@ -138,7 +138,7 @@ def normal_equations(
         trace = C[0, 0] + C[1, 1] + C[2, 2]
         for i in range(3):
             C[i, i] = C[i, i] * (1.0 + damping) + 1e-9 * trace + 1e-12
-        _inverse3(C, C_inverse[n])
+        inverse3(C, C_inverse[n])
         for i in range(V * P):
             for k in range(3):
                 Y[i, k] = (

@@ -29,8 +29,9 @@ adjustment.normal_equations i81C f82C f83C f82C f82C f81C f83C f82C f8 b1 b1 f8 
 people.pair_costs f82C f83C i81C i81C f8 i8 f82C
 people.track_costs f81C f83C f83C i81C f8 i8 f83C
 people.meet f82C f83C f8 f8 f82C f81C
-smoothing.bones_in_frames f83C f84C f83C i81C i81C f81C f81C i8 i8
+bones.bones_in_frames f83C f84C f83C i81C i81C f81C f81C i8 i8
 smoothing.smooth_joints f81C f83C f84C f81C f8 i8 f8 f8 i8 f83C f84C f82C
+smoothing.held_out f82C f83C f81C f82C f83C
 smoothing.smooth_joint f81C f82C f83C f81C f8 f8 f8 i8 f82C f83C
 rasterise.project_vertices i8 f81C f82C f82C f8 f82C
 rasterise.fill f82C i82C f82C i42C f83C

@@ -39,16 +39,15 @@ def test_error_bars_hold_and_smoothing_helps(rough: Scene) -> None:
     assert error[True] < 0.5 * error[False]
     assert error[True] < 2.5e-3
     assert np.isfinite(take.pose.xyz).all(-1).mean() > 0.99
-    # without systematic errors the bars are on the safe side
     half, ninety = coverage(take.pose, rough.truth.xyz)
-    assert 0.45 <= half <= 0.62
-    assert 0.85 <= ninety <= 0.96
+    assert 0.45 <= half <= 0.55
+    assert 0.85 <= ninety <= 0.95
 
 
-def test_error_bars_hold_with_turned_cameras_wrong_joints_and_exchanged_sides() -> None:
+def test_error_bars_hold_with_turned_and_late_cameras_wrong_joints_and_exchanged_sides() -> None:
     scene = walking_scene(
         4, n_frames=300, fps=60.0, hands=True, outlier_share=0.2, missing_share=0.1,
-        extrinsic_error_deg=0.5, swapped=(2, 100, 200), seed=40,
+        extrinsic_error_deg=0.5, swapped=(2, 100, 200), offset_frames=(0, 2, -2, 0), seed=40,
     )  # fmt: skip
     take = triangulate_take(scene.rig, scene.observations, TriangulateConfig(refine_cameras=True))
     xyz, truth = take.pose.xyz.astype(np.float64), scene.truth.xyz.astype(np.float64)
@@ -59,11 +58,10 @@ def test_error_bars_hold_with_turned_cameras_wrong_joints_and_exchanged_sides() 
     R = turn.as_matrix()
     moved = (xyz - xyz[known].mean(0)) @ R.T + truth[known].mean(0)
     covariance = (R @ take.pose.covariance.astype(np.float64) @ R.T).astype(np.float32)
-    assert np.linalg.norm(moved - truth, axis=-1)[known].mean() < 4e-3
-    # walking in a circle, a late camera looks like a turned one: time is left out of this scene
+    assert np.linalg.norm(moved - truth, axis=-1)[known].mean() < 2e-3
     half, ninety = coverage(take.pose.replace(xyz=moved.astype(np.float32), covariance=covariance), truth)
-    assert 0.35 <= half <= 0.65
-    assert 0.75 <= ninety <= 0.97
+    assert 0.45 <= half <= 0.55
+    assert 0.85 <= ninety <= 0.95
 
 
 def test_sigma_is_the_trace_of_the_covariance(rough: Scene) -> None:
@@ -172,8 +170,8 @@ def test_bone_lengths_of_a_person() -> None:
     knee, ankle = BODY17.index("left_knee"), BODY17.index("left_ankle")
     child = ankle if bones.parent[ankle] == knee else knee
     assert bones.length[child] == pytest.approx(0.42, abs=2e-3)
-    # a rigid shank truly varies by no more than the floor of one percent
-    assert bones.sd[child] < 0.006
+    # a rigid shank truly varies by no more than the floor of half a percent
+    assert bones.sd[child] < 0.004
     too_few = estimate_bones(xyz[:10], covariance[:10], np.ones((10, 17), dtype=bool), BODY17)
     assert np.isnan(too_few.length).all()
 

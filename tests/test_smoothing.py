@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from egopose.kernels import smoothing
+from egopose.kernels import bones, smoothing
 
 
 def transition(dt, q, order):
@@ -122,6 +122,28 @@ def test_likelihood_peaks_at_the_true_agility() -> None:
     assert 1.0 <= grid[total.argmax()] <= 4.0
 
 
+def test_held_out_is_the_density_of_each_measurement_given_the_others() -> None:
+    rng = np.random.default_rng(4)
+    times = np.cumsum(rng.uniform(0.02, 0.06, 12))
+    mean, info = np.cumsum(rng.normal(0, 0.05, (12, 3)), axis=0), random_information(rng, 12)
+    mean[5] = np.nan
+    out, cov = np.empty((12, 3)), np.empty((12, 3, 3))
+    expected = 0.0
+    for t in np.flatnonzero(np.isfinite(mean[:, 0])):
+        weight = np.ones(12)
+        weight[t] = 0.0
+        # a first measurement that is left out would move where the diffuse start lies
+        if t == 0:
+            continue
+        smoothing.smooth_joint(times, mean, info, weight, 0.7, 1.0, 2.0, 2, out, cov)
+        r, S = mean[t] - out[t], np.linalg.inv(info[t]) + cov[t]
+        expected += -0.5 * r @ np.linalg.solve(S, r) - 0.5 * np.linalg.slogdet(S @ info[t])[1]
+    weight = np.ones(12)
+    smoothing.smooth_joint(times, mean, info, weight, 0.7, 1.0, 2.0, 2, out, cov)
+    weight[0] = 0.0  # asks for the others only
+    assert smoothing.held_out(mean, info, weight, out, cov) == pytest.approx(expected, rel=1e-7)
+
+
 def test_outliers_are_resisted_and_gaps_widen_the_error() -> None:
     rng = np.random.default_rng(3)
     times, truth, seen = simulate(rng, 0.5)
@@ -184,7 +206,7 @@ def test_bone_lengths_are_the_exact_linear_posterior() -> None:
     expected = np.linalg.solve(big, rhs).reshape(5, 3)
     covariance = np.linalg.inv(big)
     m, i = mean[None].copy(), info[None].copy()
-    smoothing.bones_in_frames(m, i, m, order, parent, length, sd, 0, 1)
+    bones.bones_in_frames(m, i, m, order, parent, length, sd, 0, 1)
     np.testing.assert_allclose(m[0], expected, atol=1e-9)
     for j in range(5):
         block = covariance[3 * j : 3 * j + 3, 3 * j : 3 * j + 3]
@@ -198,7 +220,7 @@ def test_absent_joints_and_unknown_lengths_take_no_part() -> None:
     mean[0] = np.nan
     info = random_information(rng, 5)
     m, i = mean[None].copy(), info[None].copy()
-    smoothing.bones_in_frames(m, i, m, order, parent, length, np.full(5, 0.004), 0, 1)
+    bones.bones_in_frames(m, i, m, order, parent, length, np.full(5, 0.004), 0, 1)
     assert np.isnan(m[0, 0]).all()
     np.testing.assert_allclose(m[0, 1], mean[1], atol=1e-12)
     assert abs(np.linalg.norm(m[0, 4] - m[0, 3]) - 0.25) < abs(np.linalg.norm(mean[4] - mean[3]) - 0.25)

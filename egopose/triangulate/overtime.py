@@ -2,8 +2,8 @@
 
 Each frame's triangulated joint is a Gaussian measurement. Three things are added: bone lengths of the person,
 estimated from the take (constancy within a frame, exact belief propagation on the skeleton's tree); single views, where
-fewer than two agree (a ray constrains two of three directions); and a motion prior, constant velocity with white-noise
-acceleration whose density is estimated per joint by maximum likelihood, so a fast wrist is smoothed less than a hip.
+fewer than two agree (a ray constrains two of three directions); and a motion prior, white noise in acceleration or jerk
+whose density is the one that foretells left-out measurements best, so a fast wrist is smoothed less than a hip.
 The smoother returns the exact posterior covariance of that model, which says how far a gap may be bridged.
 """
 
@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 _AGILITY = {2: 10.0 ** np.arange(-2.0, 4.01, 0.5), 3: 10.0 ** np.arange(-1.0, 7.01, 0.5)}
 _NOISE = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 _GATE = 4.0
+# scores (log predictive densities) that differ by less are equal
+_EQUAL = 3.0
 _LONGEST_S = 2.0
 
 
@@ -85,7 +87,7 @@ def tree_order(parent: NDArray[np.int64]) -> NDArray[np.int64]:
 def estimate_bones(xyz: Array, covariance: Array, good: NDArray[np.bool_], skeleton: Skeleton) -> BoneLengths:
     """Median bone lengths over frames where both ends are well known.
 
-    The true variation is what the spread shows beyond the measurement noise along the bone, at least 1 % or 1 mm.
+    The true variation is what the spread shows beyond the measurement noise along the bone, at least 0.5 % or 0.5 mm.
 
     Args:
         xyz: (T, J, 3) metres.
@@ -110,7 +112,7 @@ def estimate_bones(xyz: Array, covariance: Array, good: NDArray[np.bool_], skele
         spread = 1.4826 * np.median(np.abs(samples - centre))
         direction = bone / np.maximum(samples, 1e-9)[:, None]
         noise = np.einsum("ni,nij,nj->n", direction, covariance[both, j] + covariance[both, p], direction)
-        floor = max(0.01 * centre, 0.001)
+        floor = max(0.005 * centre, 0.0005)
         length[j], sd[j] = centre, np.sqrt(max(spread**2 - np.median(noise), floor**2))
     return BoneLengths(parent, tree_order(parent), length, sd, frames)
 
@@ -137,7 +139,7 @@ def smooth_take(
         The smoothed sequence (statuses kept, BRIDGED where only neighbours speak) and what was estimated: bone lengths,
         agility and noise factor per joint, counts.
     """
-    from egopose.kernels import smoothing
+    from egopose.kernels import bones, smoothing
 
     settings = config or SmoothingConfig()
     skeleton = raw.skeleton
@@ -181,7 +183,7 @@ def smooth_take(
         }
         # a rejected measurement must not speak through the bones either
         info *= np.where(np.isfinite(mean[..., 0]), _full(weight, mean), 0.0)[..., None, None]
-        smoothing.bones_in_frames(
+        bones.bones_in_frames(
             mean, info, smooth, lengths.order, lengths.parent, lengths.length, lengths.sd, 0, len(times)
         )
     smooth, smooth_covariance, weight = _run(smoothing, times, mean, info, agility, order, settings.rounds)
@@ -235,7 +237,11 @@ def _run(
 
 
 def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[int, Array, Array]:
-    """Motion prior of the take by maximum likelihood: its order, and agility and noise factor of each joint.
+    """Motion prior of the take: its order, and agility and noise factor of each joint.
+
+    Chosen is what foretells each measurement best from all the others, not what foretells the next one from the past
+    (the likelihood): people move more smoothly than white jerk, and the likelihood would take twice to ten times the
+    agility, with more noise let through and error bars too wide.
 
     The noise factor multiplies the measurement covariance and never goes below one: a detector's slow errors look like
     motion, so an apparent lack of noise is no reason to shrink an error bar.
@@ -243,7 +249,7 @@ def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[int, Array
     from egopose.kernels import smoothing
 
     T, J = mean.shape[:2]
-    # a stretch in the middle is enough: the likelihood adds up over frames
+    # a stretch in the middle is enough: the score adds up over frames
     part = slice(max(0, T // 2 - 750), T // 2 + 750)
     t = times[part]
     best = {order: np.full(J, -np.inf) for order in _AGILITY}
@@ -263,11 +269,12 @@ def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[int, Array
         def score(
             order: int, q: float, factor: float, m: Array = m, L: Array = L, w: Array = weight, n: int = used
         ) -> float:
-            value = smoothing.smooth_joint(t, m, L / factor, w, q, 2.0, 2.0, order, out, covariance)
-            return float(value - 1.5 * n * np.log(factor))
+            L = L / factor
+            smoothing.smooth_joint(t, m, L, w, q, 2.0, 2.0, order, out, covariance)
+            return float(smoothing.held_out(m, L, w, out, covariance) - 1.5 * n * np.log(factor))
 
         for order, grid in _AGILITY.items():
-            # the likelihood has one hill: climb in agility, then in noise, until neither helps
+            # the score has one hill: climb in agility, then in noise, until neither helps
             q, f = len(grid) // 2, 0
             value = score(order, grid[q], _NOISE[f])
             improved = True
@@ -280,6 +287,13 @@ def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[int, Array
                             break
                         value, q, f, improved = trial, q + dq, f + df, True
             best[order][j], agility[order][j], noise[order][j] = value, grid[q], _NOISE[f]
+            if 0 < q < len(grid) - 1:
+                # a parabola through the top; of what foretells equally well the smoothest, or the bars come out wide
+                below, above = score(order, grid[q - 1], _NOISE[f]), score(order, grid[q + 1], _NOISE[f])
+                bend = 2 * value - below - above
+                if bend > 0:
+                    step = 0.5 * (above - below) / bend - np.sqrt(2 * _EQUAL / bend)
+                    agility[order][j] *= (grid[q + 1] / grid[q]) ** max(step, -1.0)
     order = max(best, key=lambda o: float(best[o][np.isfinite(best[o])].sum()))
     known = np.isfinite(agility[order])
     typical = float(np.median(agility[order][known])) if known.any() else 1.0
