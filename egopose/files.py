@@ -37,6 +37,20 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def rename_folder(part: Path, target: Path) -> None:
+    """Give a finished folder of files its final name, after everything in it has reached the disk.
+
+    Raises:
+        OSError: A file cannot be synced, or the name is taken.
+    """
+    for path in part.iterdir():
+        with open(path, "rb+") as stream:
+            os.fsync(stream.fileno())
+    _sync_folder(part)
+    part.rename(target)
+    _sync_folder(target.parent)
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path of the same suffix in the same folder; on success it is synced and renamed.

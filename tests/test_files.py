@@ -103,3 +103,24 @@ def test_nan_never_gets_into_strict_json(tmp_path: Path) -> None:
     with pytest.raises(EgoposeError, match="cannot be written as JSON"):
         files.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_takes_its_name_after_its_files_reached_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egopose.files import rename_folder
+
+    part, synced = tmp_path / ".part", []
+    part.mkdir()
+    for name in ("a", "b"):
+        (part / name).write_text(name)
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), (tmp_path / "final").exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    rename_folder(part, tmp_path / "final")
+    assert sorted(p.name for p in (tmp_path / "final").iterdir()) == ["a", "b"]
+    before = {Path(name).name for name, renamed in synced if not renamed}
+    assert before == {"a", "b", ".part"}
+    assert (str(tmp_path), True) in synced

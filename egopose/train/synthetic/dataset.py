@@ -26,7 +26,7 @@ import numpy as np
 
 from egopose.config import Config, config_dict, config_hash
 from egopose.errors import EgoposeError
-from egopose.files import atomic_path, read_json, write_json
+from egopose.files import atomic_path, read_json, rename_folder, write_json
 from egopose.train.synthetic.handcrops import render_hand_crops
 from egopose.train.synthetic.lenses import KINDS
 from egopose.train.synthetic.motion import SourceMotion
@@ -179,7 +179,7 @@ def write_clip(target: Path, index: int, clip: dict[str, Any], key: str) -> None
             "camera": clip["camera"].to_dict(), "settings": key,
         }  # fmt: skip
         write_json(part / "clip.json", about)
-        part.rename(target)
+        rename_folder(part, target)
     except OSError as error:
         raise EgoposeError(
             f"{target}: cannot be written ({error.strerror or error}); check space and rights"
