@@ -24,6 +24,7 @@ UNTESTED = re.compile(r"#.*\buntested: (\S.*)")
 # what a page asks for, and what the tests ask for in its place
 SMALLER = {
     "--clips 20": "--clips 1",
+    "--workers 8": "--workers 1",
     "synth ego-exo4d stand-in --takes 3": "synth ego-exo4d stand-in --takes 1 --seconds 1 --no-videos",
 }
 KEEP = {"docs/tutorial.md"}
@@ -123,6 +124,10 @@ class Runner:
                 command = command.replace(asked, small)
                 self.used.add(asked)
         words = shlex.split(command, comments=True)
+        if words[:1] == ["cat"]:
+            # a file that the page shows is there as it is shown
+            Path(words[1]).write_text(shown)
+            return
         if words[:1] != ["egopose"]:
             check(words, where)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,4 +136,21 @@ def dataset_page(folder: Path) -> None:
     (folder / "frames.json").write_bytes((folder / "ego-exo4d/lists/body_test_frames.json").read_bytes())
 
 
-PREPARE = {"docs/formats.md": formats_page, "docs/ego-exo4d.md": dataset_page}
+def scale_page(folder: Path) -> None:
+    """Two takes and two clips in folders, and the table of the clips."""
+    for i in "12":
+        for place, source in (
+            ("calib", "rig.toml"),
+            ("kp", "keypoints.npz"),
+            ("truth", "truth.npz"),
+            ("clips", "clip.mp4"),
+        ):
+            (folder / place).mkdir(exist_ok=True)
+            name = {"clips": f"walk_{i}.mp4"}.get(place, f"{i}{Path(source).suffix}")
+            shutil.copy(folder / source, folder / place / name)
+        # the page reads CSV
+        egopose.save(capture().observations, folder / "kp" / f"{i}.csv")
+    (folder / "clips.csv").write_text("name,camera\nwalk_1,camera.json\nwalk_2,camera.json\n")
+
+
+PREPARE = {"docs/scale.md": scale_page, "docs/formats.md": formats_page, "docs/ego-exo4d.md": dataset_page}
