@@ -39,6 +39,9 @@ def box_room(rays, T_world_camera, half_x, half_y, height, floor, walls, ceiling
             tz = ((height if dz > 0 else 0.0) - pz) / dz if dz != 0.0 else np.inf
             t = min(tx, ty, tz)
             x, y, z = px + t * dx, py + t * dy, pz + t * dz
+            if t == tz:
+                # rounding must not put the floor's grain below the floor
+                z = height if dz > 0 else 0.0
             i, j, k = math.floor(CELLS_PER_M * x), math.floor(CELLS_PER_M * y), math.floor(CELLS_PER_M * z)
             noise = grain[int(i + 7 * k) % n, int(j + 3 * k) % n]
             tone, wall = 1.0, -1

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from egopose import load
+from egopose import Camera, load
 from egopose.ego_exo4d import EgoExo4D, make_standin
 from egopose.ego_exo4d.aria import ego_undistorter, linear_camera
 from egopose.ego_exo4d.standin_figure import Figure
+from egopose.ego_exo4d.standin_video import ROOM_M, Room
 from egopose.ego_exo4d.standin_world import MISSING, PORTRAIT, build_world
 from egopose.io.video import probe, read_frames
+from egopose.rigid import make_transform, rotation_from_vector
 from egopose.skeleton import BODY17_HANDS
 from egopose.train.synthetic.render import SKIN
 
@@ -24,6 +26,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> EgoExo4D:
     return EgoExo4D(folder / "data", cache=folder / "cache")
 
 
+LIMITS = ((-ROOM_M[0], ROOM_M[0]), (-ROOM_M[1], ROOM_M[1]), (0.0, ROOM_M[2]))
 KNUCKLES = BODY17_HANDS.indices(["left_hand_middle_1", "right_hand_middle_1"])
 
 
@@ -100,3 +103,29 @@ def test_ego_video_shows_the_hands_and_its_undistorted_frame_too(data: EgoExo4D,
     assert clip.trajectory is None
     assert clip.path == take.video(take.aria_name)
     assert Path(clip.path).name == "aria01_214-1.mp4"
+
+
+def test_room_equals_a_plain_reading() -> None:
+    room, rng = Room(3), np.random.default_rng(0)
+    T = make_transform(rotation_from_vector([0.4, -0.9, 0.2]), [0.3, -0.8, 1.5])
+    camera = Camera.pinhole(200.0, None, (64, 48), T)
+    rays = rng.normal(size=(40, 50, 3))
+    rays[0, 0] = np.nan
+    image = room.image(rays, camera).astype(int)
+    assert (image[0, 0] == 0).all()
+    R, p = camera.T_world_camera[:3, :3], camera.center_world
+    for row, column in rng.integers(1, 40, (300, 2)):
+        d = R @ rays[row, column]
+        walls = [((room_m if d[a] > 0 else low) - p[a]) / d[a] for a, (low, room_m) in enumerate(LIMITS)]
+        axis = int(np.argmin(walls))
+        hit = p + walls[axis] * d
+        hit[axis] = LIMITS[axis][int(d[axis] > 0)]
+        if axis == 2:
+            colour = room.floor if d[2] < 0 else np.array([214, 214, 210])
+            tone = 0.86 + 0.16 * (sum(np.floor(hit[:2] / 0.5)) % 2) if d[2] < 0 else 1.0
+        else:
+            colour = room.walls[2 * axis + int(d[axis] > 0)]
+            tone = 0.94 + 0.06 * (np.floor(hit[1 - axis] / 0.35) % 2) - 0.25 * (hit[2] < 0.12)
+        i, j, k = (int(v) for v in np.floor(hit * 23))
+        expected = np.clip(colour * tone + room.grain[(i + 7 * k) % 64, (j + 3 * k) % 64], 0, 255)
+        assert np.abs(image[row, column] - expected).max() <= 1
