@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterable
@@ -116,7 +117,9 @@ class LiveScene:
 
     def close(self) -> None:
         """Stop the server."""
-        self.server.stop()
+        # what viser says belongs to the messages; standard output is the command's result
+        with contextlib.redirect_stdout(sys.stderr):
+            self.server.stop()
 
 
 def live(pose: PoseSequence, rig: Rig | None = None, *, against: PoseSequence | None = None, port: int = 8080) -> None:
