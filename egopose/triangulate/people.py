@@ -26,7 +26,7 @@ HEAD_M = 0.35
 """A person wears the camera when the head is no further from it than this, most of the time."""
 _HEAD = ("nose", "left_eye", "right_eye", "left_ear", "right_ear", "head_top", "head")
 _BONE_UNIT = 0.04
-_GATE_FRAMES, _GATE_FACTOR, _PAIR_SHARE = 80, 4.0, 0.625
+_GATE_FRAMES, _GATE_FACTOR, _PAIR_SHARE = 40, 4.0, 0.625
 _NARROWEST_M, _USUAL_M, _WIDEST_M = 0.2, 0.07, 0.36
 _SAME_PERSON = 1.5
 

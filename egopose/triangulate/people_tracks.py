@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 _CAP_M = 0.4
 _SCALE_M = 0.08
-_SEEDS = 60
+_SEEDS = 24
 _MIRROR_GAIN = 0.7
 _BLIND_FRAMES = 3.5
 _TWICE_S = 0.3
