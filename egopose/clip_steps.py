@@ -111,9 +111,9 @@ def _from_video(clip: Clip, path: os.PathLike[str], missing: Missing, use_images
             raise EgoposeError(f"{path}: {times.size} frames, but the clip gives {clip.times_s.size} times")
         times = clip.times_s
     turn = 0
-    camera = clip.camera if use_images else None
-    if camera is not None:
-        size = tuple(camera.size)
+    # a camera that does not fit is refused even where nothing looks at the images
+    if clip.camera is not None:
+        size = tuple(clip.camera.size)
         # a camera calibrated on upright images wins over one of the stored ones when both have this size
         if size == info.size:
             turn = info.rotation_deg
@@ -123,6 +123,7 @@ def _from_video(clip: Clip, path: os.PathLike[str], missing: Missing, use_images
                 f"{path}: images are {info.size[0]} x {info.size[1]}{turned}, the camera is calibrated for {size[0]} x "
                 f"{size[1]}; give the camera of this video (camera.scaled(size) when it was only resized)"
             )
+    camera = clip.camera if use_images else None
     return Steps(times, np.arange(times.size), _poses(clip.trajectory, times, missing), camera, str(path), clip, turn)
 
 

@@ -88,6 +88,8 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
         raise
     except (av.error.FFmpegError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
+        if isinstance(error, av.error.DecoderNotFoundError):
+            raise EgoposeError(f"{path}: its codec is not known here; convert the video to H.264") from error
         raise EgoposeError(f"{path}: not readable as a video ({reason}); the file is truncated or damaged") from error
 
 
