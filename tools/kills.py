@@ -60,6 +60,9 @@ def start(job: Job, work: Path, out: Path, prepare: Callable[[], None] | None = 
         from egopose.cli import main
 
         status = main(job.arguments(work, out))
+    except KeyboardInterrupt:
+        # before the verb or after it
+        status = 130
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else 1
     except BaseException:
@@ -145,7 +148,7 @@ def torment(job: Job, work: Path, kills: int, rng: random.Random) -> Outcome:
             hit = kill_after(pid, rng.uniform(0, seconds), number)
             status, _ = finish(pid)
             name = signal.Signals(number).name
-            if not hit or (status == 0 and number != signal.SIGKILL):
+            if not hit or status == 0:
                 # the job was faster this time: no kill, the folder starts anew
                 found.after_the_end += 1
                 shutil.rmtree(out)
