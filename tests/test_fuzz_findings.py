@@ -331,6 +331,17 @@ def test_pixels_beyond_any_image_do_not_decide_what_joints_these_are(tmp_path: P
         assert egopose.load(path).skeleton.name == "openpose_body25"
 
 
+def test_scores_without_end_choose_no_person(tmp_path: Path) -> None:
+    path = EXAMPLES["coco-keypoints"](tmp_path)
+    content = json.loads(path.read_text())
+    for one, other in ((float("inf"), -float("inf")), (1e308, 1e308)):
+        content[0].pop("score", None)
+        content[0]["keypoints"][2], content[0]["keypoints"][5] = one, other
+        path.write_text(json.dumps(content))
+        with contextlib.suppress(EgoposeError):
+            assert np.isfinite(egopose.load(path).score).all()
+
+
 def test_a_head_beyond_the_planets_is_damage() -> None:
     with pytest.raises(EgoposeError, match="at most 1e\\+09 is read"):
         egopose.Trajectory([0.0], [[[1, 0, 0, 1e308], [0, 1, 0, 0], [0, 0, 1, 0]]])

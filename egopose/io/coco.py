@@ -170,7 +170,8 @@ def read(
         merit = table.get("score")
         if not isinstance(merit, int | float):
             merit = table.get("area") if annotated else None
-        merit = float(merit) if isinstance(merit, int | float) else float(np.nansum(points[:, 2]))
+        # whole numbers of JSON have no end
+        merit = float(min(merit, 1e300)) if isinstance(merit, int | float) else _sum(points[:, 2])
         people = found_people.setdefault(place, [])
         people.append((merit, points))
         if len(people) > 1:
@@ -219,3 +220,9 @@ def _hashable(value: Any, where: str) -> int | str:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise EgoposeError(f"{where}: image id {value!r}; expected a whole number or a file name")
     return value
+
+
+def _sum(scores: np.ndarray) -> float:
+    """Sum of what is finite; at the end of its range a sum may be infinite."""
+    with np.errstate(over="ignore"):
+        return float(scores[np.isfinite(scores)].sum())

@@ -148,10 +148,11 @@ def _choose(people: list[Mapping[str, Any]], policy: str | int, where: str) -> M
         if points is None:
             merit.append(-1.0)
         elif policy == "best":
-            merit.append(float(np.nansum(points[:, 2])))
+            merit.append(float(np.sum(points[np.isfinite(points[:, 2]), 2])))
         else:
             seen = points[points[:, 2] > 0, :2]
-            merit.append(float(np.prod(np.ptp(seen, axis=0))) if len(seen) else -1.0)
+            with np.errstate(over="ignore", invalid="ignore"):
+                merit.append(float(np.prod(np.ptp(seen, axis=0))) if len(seen) else -1.0)
     return people[int(np.argmax(merit))]
 
 
