@@ -101,9 +101,10 @@ class OnnxEngine:
         except (TypeError, ValueError, OverflowError):
             factors = np.empty(0)
         fits = factors.shape == (2, BODY17_HANDS.n_joints) and (factors > 0).all() and (factors < 1e6).all()
-        if not isinstance(graphs, dict) or not isinstance(notes, dict) or not fits:
-            raise EgoposeError(f"{folder / MANIFEST}: graphs, notes or sigma_factor are damaged; export it again")
-        self.config: ModelConfig = convert_config(ModelConfig, manifest.get("config"), str(folder / MANIFEST))
+        config = manifest.get("config")
+        if not all(isinstance(part, dict) for part in (graphs, notes, config)) or not fits:
+            raise EgoposeError(f"{folder / MANIFEST}: graphs, notes, config or sigma_factor are damaged; export it again")
+        self.config: ModelConfig = convert_config(ModelConfig, config, str(folder / MANIFEST))
         self.notes: dict[str, Any] = notes
         self.sha256: str = str(manifest.get("weights_sha256"))
         self.sigma_factor: Array = factors.astype(np.float32)
