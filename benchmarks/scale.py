@@ -106,12 +106,18 @@ def costs() -> list[tuple[str, float, str]]:
     ]  # fmt: skip
     rows.append(
         (
-            "evaluate, 17 joints, mapped arrays, both cores",
+            "evaluate, 17 joints, mapped arrays",
             fused["seconds"] / fused["frames"],
             f"{fused['frames']:,} frames",
         )
     )
     return rows
+
+
+def duration(hours: float) -> str:
+    """Two digits, in the unit that suits."""
+    value, unit = (hours, "h") if hours >= 1 else (60 * hours, "min") if hours >= 1 / 60 else (3600 * hours, "s")
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.1f} {unit}" if value >= 0.1 else f"{value:.2g} {unit}"
 
 
 def render(result: dict[str, Any]) -> None:
@@ -124,9 +130,7 @@ def render(result: dict[str, Any]) -> None:
     table = []
     for stage, cost, source in costs():
         hours = [FRAMES * cost / 3600 / (n if n == 1 else n * efficiency) for n in WORKERS]
-        table.append(
-            [stage, f"{1e3 * cost:.4g}", *[f"{h:.2g} h" if h >= 0.1 else f"{3600 * h:.2g} s" for h in hours], source]
-        )
+        table.append([stage, f"{1e3 * cost:.4g}", *map(duration, hours), source])
     head = ["stage", "ms a frame and core", *[f"{n} worker{'s' * (n > 1)}" for n in WORKERS], "cost measured on"]
     put_table("scale.md", "model", markdown(head, table))
 

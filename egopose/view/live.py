@@ -43,7 +43,9 @@ class LiveScene:
         if not 1 <= port <= 65535:
             raise EgoposeError(f"view: port {port} does not exist; expected 1 to 65535")
         viser: Any = require("viser", "view")
-        self.server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
+        # what viser says belongs to the messages; standard output is the command's result
+        with contextlib.redirect_stdout(sys.stderr):
+            self.server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
         # the share button would open a tunnel to the outside
         self.server.gui.configure_theme(show_share_button=False, show_logo=False)
         self.server.scene.set_up_direction("+z")
@@ -117,7 +119,6 @@ class LiveScene:
 
     def close(self) -> None:
         """Stop the server."""
-        # what viser says belongs to the messages; standard output is the command's result
         with contextlib.redirect_stdout(sys.stderr):
             self.server.stop()
 
