@@ -29,8 +29,6 @@ Array = NDArray[np.float64]
 _AGILITY = {2: 10.0 ** np.arange(-2.0, 4.01, 0.5), 3: 10.0 ** np.arange(-1.0, 7.01, 0.5)}
 _NOISE = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 _GATE = 4.0
-# scores (log predictive densities) that differ by less are equal
-_EQUAL = 3.0
 _LONGEST_S = 2.0
 
 
@@ -287,13 +285,6 @@ def _estimate_motion(times: Array, mean: Array, info: Array) -> tuple[int, Array
                             break
                         value, q, f, improved = trial, q + dq, f + df, True
             best[order][j], agility[order][j], noise[order][j] = value, grid[q], _NOISE[f]
-            if 0 < q < len(grid) - 1:
-                # a parabola through the top; of what foretells equally well the smoothest, or the bars come out wide
-                below, above = score(order, grid[q - 1], _NOISE[f]), score(order, grid[q + 1], _NOISE[f])
-                bend = 2 * value - below - above
-                if bend > 0:
-                    step = 0.5 * (above - below) / bend - np.sqrt(2 * _EQUAL / bend)
-                    agility[order][j] *= (grid[q + 1] / grid[q]) ** max(step, -1.0)
     order = max(best, key=lambda o: float(best[o][np.isfinite(best[o])].sum()))
     known = np.isfinite(agility[order])
     typical = float(np.median(agility[order][known])) if known.any() else 1.0
