@@ -139,14 +139,15 @@ def test_without_rerun_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_rerun_recording_holds_every_frame(tmp_path: Path) -> None:
-    rr = pytest.importorskip("rerun", reason="needs the extra [rerun]")
+    reader = pytest.importorskip("rerun.chunk", reason="needs the extra [rerun]")
     pose, _, truth = runs()
     told = save_rerun(tmp_path / "a.rrd", pose, against=truth, trajectory=head_path(pose))
     assert told == {"frames": 60, "bytes": (tmp_path / "a.rrd").stat().st_size}
-    with rr.server.Server(datasets={"all": [str(tmp_path / "a.rrd")]}) as server:
-        data = server.client().get_dataset("all")
-        table = data.filter_contents(["/prediction/joints"]).reader(index="frame").to_pandas()
-    column = next(name for name in table if "positions" in name)
-    assert table["frame"].tolist() == pose.frames.tolist()
-    points = np.stack(table[column].iloc[10])
-    np.testing.assert_allclose(points, pose.xyz[10, pose.valid[10]], atol=1e-6)
+    frames: dict[int, np.ndarray] = {}
+    for chunk in reader.RrdReader(str(tmp_path / "a.rrd")).stream():
+        if chunk.entity_path == "/prediction/joints":
+            table = chunk.to_record_batch().to_pydict()
+            frames |= {f: np.array(p) for f, p in zip(table["frame"], table["Points3D:positions"])}
+    assert sorted(frames) == pose.frames.tolist()
+    for t in (0, 10, 59):
+        np.testing.assert_allclose(frames[int(pose.frames[t])], pose.xyz[t, pose.valid[t]], atol=1e-6)
