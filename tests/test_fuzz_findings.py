@@ -228,8 +228,8 @@ def agree(read: Callable[..., Any], path: Path) -> None:
             np.testing.assert_array_equal(a[uid].xyz, b[uid].xyz)
 
 
-@pytest.mark.parametrize("value", [{"a": 1}, {}, [1], [], "x", True, None, 1e400, 10**400])
-@pytest.mark.parametrize("place", ["3d", "views", "2d", "joint", "frame", "list"])
+@pytest.mark.parametrize("value", [{"a": 1}, {}, [1], [1, 2, 3], [], "x", True, None, 1e400, 10**400])
+@pytest.mark.parametrize("place", ["3d", "views", "2d", "joint", "joint 2d", "frame", "list"])
 def test_both_readers_of_annotations_agree(place: str, value: Any, tmp_path: Path) -> None:
     content = annotation()
     person = content["6"][0]
@@ -239,6 +239,8 @@ def test_both_readers_of_annotations_agree(place: str, value: Any, tmp_path: Pat
         person["annotation3D"]["left-wrist"]["num_views_for_3d"] = value
     elif place == "2d":
         person["annotation2D"]["cam01"]["left-wrist"]["x"] = value
+    elif place == "joint 2d":
+        person["annotation2D"]["cam01"]["left-wrist"] = value
     elif place == "joint":
         person["annotation3D"]["left-wrist"] = value
     elif place == "frame":

@@ -230,6 +230,9 @@ def _wanted(table: Table) -> _Wanted:
         # a list where the one annotation belongs
         if deep >= 2 and path[0] == 0 and isinstance(path[1], int):
             raise Unusual(0)
+        # or where a clicked joint belongs
+        if deep >= 5 and path[:2] == (0, "annotation2D") and isinstance(path[4], int):
+            raise Unusual(0)
         if any(isinstance(key, int) for key in path[1:4]) and path[:1] == (0,) and deep >= 2 and path[1] in (
             "annotation3D", "annotation2D",
         ):  # fmt: skip

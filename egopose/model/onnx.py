@@ -102,8 +102,8 @@ class OnnxEngine:
             factors = np.empty(0)
         fits = factors.shape == (2, BODY17_HANDS.n_joints) and (factors > 0).all() and (factors < 1e6).all()
         config = manifest.get("config")
-        if not all(isinstance(part, dict) for part in (graphs, notes, config)) or not fits:
-            raise EgoposeError(f"{folder / MANIFEST}: graphs, notes, config or sigma_factor are damaged; export it again")
+        if not (isinstance(graphs, dict) and isinstance(notes, dict) and isinstance(config, dict) and fits):
+            raise EgoposeError(f"{folder / MANIFEST}: graphs, notes, config or sigma_factor are damaged; export again")
         self.config: ModelConfig = convert_config(ModelConfig, config, str(folder / MANIFEST))
         self.notes: dict[str, Any] = notes
         self.sha256: str = str(manifest.get("weights_sha256"))
