@@ -9,6 +9,7 @@ import tyro
 
 from egopose.commands.output import emit
 from egopose.config import load_config
+from egopose.errors import EgoposeError
 
 
 def run_train(config: str | Path, resume: bool = True, **overrides: Any) -> dict[str, Any]:
@@ -26,7 +27,18 @@ def run_train(config: str | Path, resume: bool = True, **overrides: Any) -> dict
     from egopose.train.stages import run_training
 
     stop = {key: overrides.pop(key, None) for key in ("until", "max_seconds")}
-    return run_training(load_config(TrainConfig, config, **overrides), resume=resume, **stop)
+    settings = load_config(TrainConfig, config, **overrides)
+    try:
+        return run_training(settings, resume=resume, **stop)
+    except OSError as error:
+        raise EgoposeError(
+            f"{error.filename or settings.out}: cannot write ({error.strerror or error}); choose a place with room"
+        ) from error
+    except RuntimeError as error:
+        # torch says so when a disk is full
+        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        raise EgoposeError(f"{settings.out}: the checkpoint cannot be written; is there room on the disk?") from error
 
 
 def train(
