@@ -36,7 +36,7 @@ STAGES: dict[str, dict[str, Any]] = {
         "rendered_window": 12, "rendered_batch": 5, "motion_every": 6, "crops_every": 6,
     },
     "all": {
-        "steps": 300, "lr": 2.0e-4, "warmup": 20, "eval_every": 150, "save_every": 25, "amp": "bf16",
+        "steps": 260, "lr": 3.0e-4, "warmup": 10, "eval_every": 260, "save_every": 25, "amp": "bf16",
         "rendered_window": 24, "rendered_batch": 3, "motion_every": 3, "crops_every": 6,
     },
 }  # fmt: skip

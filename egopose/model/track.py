@@ -1,8 +1,8 @@
 """From a frame to the network's inputs: the fitted image, its rays, and two hand crops that follow the hands.
 
-A crop is aimed at where the network's own per-frame estimate saw the hand last, carried along with the head's motion
-when that is known. A hand that was lost, or that the hand finder sees clearly elsewhere, is taken from the finder's
-heat map of the same frame.
+A crop is aimed in the direction in which the hand finder sees the hand in the same frame, at the distance at which the
+network's own per-frame estimate saw it last; a hand that the finder does not see is carried along with the head's
+motion when that is known.
 """
 
 from __future__ import annotations
@@ -17,15 +17,12 @@ from egopose.camera import Camera
 from egopose.errors import EgoposeError
 from egopose.model.config import ModelConfig
 from egopose.model.numeric import StepArrays
-from egopose.model.rays import RAY_CHANNELS, Fit, HandCrop, image_rays, normalise
+from egopose.model.rays import HAND_RADIUS_M, RAY_CHANNELS, Fit, HandCrop, image_rays, normalise
 
 Array = NDArray[np.float64]
 
 FOUND = 0.3
-"""Least heat at which a lost hand is looked for in a crop."""
-
-SURE, FAR_RAD = 0.6, 0.45
-"""A hand in track is given up for one that the finder is this sure of, this far away."""
+"""Least heat at which a hand is looked for where the finder sees it."""
 
 DISTANCE_UNIT_M = 0.4
 """The finder predicts the log of the distance over this."""
@@ -89,6 +86,16 @@ def cut_crops(
     return images, Crops(normalise(images), rays, known, axes, focal, distance)
 
 
+def _agree(tracked: Array, finder: Array) -> Array:
+    """Where a hand is that the track and the finder see: the finder's direction, the track's distance if it is near."""
+    distance = float(np.linalg.norm(tracked))
+    ray = finder / np.linalg.norm(finder)
+    if np.linalg.norm(tracked / distance - ray) * distance > HAND_RADIUS_M:
+        # the crop of the track would not show this hand
+        return finder
+    return ray * distance
+
+
 @dataclass
 class FrameReader:
     """Fits frames of one camera and keeps the hands in view.
@@ -146,12 +153,8 @@ class FrameReader:
             centre = self._centres[i]
             if centre is not None and self._pose is not None and T_world_camera is not None:
                 centre = rigid.transform_points(rigid.invert(T_world_camera) @ self._pose, centre)
-            if centre is not None and probability > SURE and np.isfinite(place).all():
-                cosine = centre @ place / (np.linalg.norm(centre) * np.linalg.norm(place))
-                if cosine < np.cos(FAR_RAD):
-                    centre = place
-            if centre is None and probability > FOUND and np.isfinite(place).all():
-                centre = place
+            if probability > FOUND and np.isfinite(place).all():
+                centre = place if centre is None else _agree(centre, place)
             if found[i] is not None:
                 centre = found[i]
             if centre is not None and (not np.isfinite(centre).all() or not self._in_reach(centre)):

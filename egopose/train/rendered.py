@@ -195,7 +195,7 @@ class RenderedSource:
             side = reader.camera.size
             ray = reader.camera.unproject(np.array([[rng.uniform(0, side[0] - 1), rng.uniform(0, side[1] - 1)]]))[0]
             return ray * rng.uniform(0.25, 0.7) if np.isfinite(ray).all() else None
-        place = (centre + 0.01 * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
+        place = (centre + 0.01 * rng.standard_normal(3)) * np.exp(0.12 * rng.standard_normal())
         uv = reader.camera.project(place[None], frame="camera")
         return place if bool(reader.camera.in_image(uv)[0]) else None
 
