@@ -80,6 +80,8 @@ def convert_config(kind: type[T], values: dict[str, Any], where: str = "settings
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise EgoposeError(f"{where}: {error}") from error
+    except UnicodeError as error:
+        raise EgoposeError(f"{where}: holds text that is no text ({error.reason})") from error  # type: ignore[attr-defined]
 
 
 def config_dict(config: Any) -> dict[str, Any]:

@@ -141,7 +141,13 @@ def map_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
         with warnings.catch_warnings():
             # a product of shapes that overflows is refused just below
             warnings.simplefilter("ignore", RuntimeWarning)
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            found = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(found, np.ndarray):
+                found.close()
+                raise EgoposeError(f"{path}: holds several arrays; expected one (.npy)")
+            return found
+    except EgoposeError:
+        raise
     except OSError as error:
         raise EgoposeError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except Exception as error:

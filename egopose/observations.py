@@ -71,6 +71,8 @@ class Observations2D:
         sizes = tuple(self.sizes) or (None,) * len(self.views)
         if len(sizes) != len(self.views):
             raise EgoposeError(f"observations: {len(sizes)} image sizes for {len(self.views)} views")
+        if any(size is not None and min(size) < 1 for size in sizes):
+            raise EgoposeError(f"observations: image sizes {sizes}; expected positive (width, height) in pixels")
         set_(self, "sizes", sizes)
 
     @property

@@ -110,6 +110,8 @@ class PoseSequence:
             status = np.asarray(self.status)
             if status.shape != known.shape:
                 raise EgoposeError(f"pose sequence: status has shape {status.shape}; expected {known.shape}")
+            if status.dtype.kind not in "biuf" or (status != np.round(status)).any():
+                raise EgoposeError("pose sequence: a status is no whole number; expected JointStatus values")
             if status.size and (status.min() < 0 or status.max() > max(JointStatus)):
                 raise EgoposeError(f"pose sequence: status holds {status.max()}; expected 0 to {int(max(JointStatus))}")
             status = status.astype(np.uint8)

@@ -175,6 +175,8 @@ def read_model_file(path: str | os.PathLike[str], kind: Kind) -> dict[str, NDArr
             "tools/convert_smpl_pkl.py of the repository, then give the .npz"
         )
     arrays = read_npz(path, (*_KEYS["common"], *_KEYS[kind]), what=f"a {kind} model file")
+    if arrays["J_regressor"].ndim != 2:
+        raise EgoposeError(f"{path}: J_regressor has shape {arrays['J_regressor'].shape}; expected (joints, vertices)")
     joints, vertices = arrays["J_regressor"].shape
     if joints != _MODEL_JOINTS[kind] or arrays["v_template"].shape != (vertices, 3):
         raise EgoposeError(

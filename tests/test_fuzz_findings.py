@@ -476,3 +476,114 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
         "notes": {}, "weights_sha256": "", "config": {}, "sigma_factor": [[1.0] * 59] * 2}))  # fmt: skip
     with pytest.raises(EgoposeError, match="not a network"):
         onnx.OnnxEngine(tmp_path)
+
+
+# the long run of a million inputs
+
+
+def test_a_network_of_no_heads_is_refused() -> None:
+    from egopose.config import convert_config
+    from egopose.model.config import ModelConfig
+
+    with pytest.raises(EgoposeError, match="must be positive"):
+        convert_config(ModelConfig, {"heads": 0})
+    with pytest.raises(EgoposeError, match="no text"):
+        convert_config(ModelConfig, {"name": "nano", "\ud800": 1})
+
+
+def test_a_status_that_is_no_number_is_refused() -> None:
+    pose = body_pose()
+    status = np.full(pose.valid.shape, np.nan)
+    with pytest.raises(EgoposeError, match="no whole number"):
+        pose.replace(status=status)
+
+
+@pytest.mark.parametrize("sizes", [[[1280]], [[-1280, 720]], [[0, 720]]])
+def test_image_sizes_are_two_positive_numbers(tmp_path: Path, sizes: list[list[int]]) -> None:
+    path = tmp_path / "seen.npz"
+    seen = egopose.Observations2D(
+        egopose.BODY17, ("a",), np.arange(2), np.zeros((1, 2, 17, 2), np.float32), sizes=((1280, 720),)
+    )
+    egopose.save(seen, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(members["egopose.json"])
+    members["egopose.json"] = json.dumps({**meta, "sizes": sizes}).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(EgoposeError, match="size"):
+        egopose.load(path)
+
+
+def test_several_arrays_are_not_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", a=np.zeros(3))
+    (tmp_path / "images.npz").rename(tmp_path / "images.npy")
+    with pytest.raises(EgoposeError, match="several arrays"):
+        map_npy(tmp_path / "images.npy")
+
+
+def test_a_camera_without_name_is_no_camera(tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from egopose.ego_exo4d.take import Take
+
+    info = {"capture": {"cameras": [{"is_ego": False}, {"cam_id": "cam01", "is_ego": False}, {"cam_id": 3}]}}
+    assert Take._cameras(SimpleNamespace(info=info), False) == ["cam01"]  # type: ignore[arg-type]
+
+
+def test_numbers_beyond_single_precision_are_none() -> None:
+    from egopose.ego_exo4d.index_batch import single
+
+    kept = single(np.array([1.5, 1e300, -1e300, np.nan]))
+    np.testing.assert_array_equal(kept, np.float32([1.5, np.nan, np.nan, np.nan]))
+
+
+def test_a_body_of_text_is_refused(tmp_path: Path) -> None:
+    from importlib.resources import files
+
+    from egopose.body import load_body
+
+    with files("egopose").joinpath("assets/body.npz").open("rb") as stream:
+        arrays = dict(np.load(stream, allow_pickle=False))
+    arrays["bones"] = np.array(["pelvis"])
+    np.savez(tmp_path / "body.npz", **arrays)
+    with pytest.raises(EgoposeError, match="bones holds"):
+        load_body(tmp_path / "body.npz")
+
+
+def test_a_regressor_of_one_axis_is_refused(tmp_path: Path) -> None:
+    from egopose import smpl
+
+    keys = (*smpl._KEYS["common"], *smpl._KEYS["smpl"])
+    np.savez(tmp_path / "model.npz", **{key: np.zeros(24) for key in keys})
+    with pytest.raises(EgoposeError, match="J_regressor has shape"):
+        smpl.read_model_file(tmp_path / "model.npz", "smpl")
+
+
+def test_columns_that_do_not_belong_together_are_refused() -> None:
+    from egopose.ego_exo4d.index import _check_columns
+
+    good = {
+        "frames": np.arange(3), "xyz": np.zeros((3, 17, 3), np.float32), "views_3d": np.zeros((3, 17), np.int8),
+        "uv": np.zeros((6, 17, 2), np.float32), "placement": np.zeros((6, 17), np.uint8),
+    }  # fmt: skip
+    _check_columns(good, 17, Path("segment"))
+    for key, wrong in (
+        ("xyz", good["xyz"][:0]),
+        ("frames", np.array(["a", "b", "c"])),
+        ("placement", np.zeros((1, 1))),
+    ):
+        with pytest.raises(EgoposeError, match=key):
+            _check_columns({**good, key: wrong}, 17, Path("segment"))
+
+
+def test_a_frame_far_beyond_all_others_is_refused() -> None:
+    from egopose.detect.run import _join
+
+    view = {
+        "fps": 30.0, "skeleton": "body17", "frames": np.array([0, 2**31 - 1]),
+        "uv_px": np.zeros((2, 17, 2), np.float32), "score": np.zeros((2, 17), np.float32),
+    }  # fmt: skip
+    with pytest.raises(EgoposeError, match="2147483647"):
+        _join({"a": view}, "blazepose", {})

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NON_COMMERCIAL = {"smplx": "the body models may be used for research only, and so the extra is not among the defaults"}
 """Extras whose packages restrict use; they are never part of another extra that users install."""
 ROOT_NAME = "egopose"
-DEVELOPMENT = ("test", "dev")
+DEVELOPMENT = ("test", "docs", "dev")
 """Extras of people who work on the package; nothing of them reaches a user."""
 
 PERMISSIVE = {

@@ -23,6 +23,9 @@ from egopose.shard import Shard, run_shards
 from egopose.skeleton import BODY17_HANDS, get_skeleton
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
+_LONGEST_GAPS = 100
+"""Frame numbers may be this many times the number of frames: recorders drop some, not nearly all."""
+
 _DARK = 8.0
 _KEPT = ("uv_px", "score", "frames", "fps", "size", "skeleton", "notes")
 
@@ -256,6 +259,9 @@ def _join(views: dict[str, dict[str, Any]], detector: str, options: Mapping[str,
         )
     skeleton = get_skeleton(str(next(iter(views.values()))["skeleton"]))
     last = max(int(view["frames"][-1]) for view in views.values())
+    most = max(view["frames"].size for view in views.values())
+    if last > _LONGEST_GAPS * most + 10_000:
+        raise EgoposeError(f"detected joints: frame {last} with {most} frames kept; remove the cache and run again")
     V, T, J = len(views), last + 1, skeleton.n_joints
     kept = next(iter(views.values()))["uv_px"]
     K = kept.shape[1] if kept.ndim == 4 else 1

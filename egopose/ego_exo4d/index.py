@@ -113,6 +113,19 @@ class Pending:
     text: int = 0
 
 
+def _check_columns(maps: dict[str, NDArray[Any]], joints: int, where: Path) -> None:
+    """Refuse columns that do not belong together."""
+    n, m = (maps[key].shape[0] if maps[key].ndim else 0 for key in ("frames", "uv"))
+    shapes = {
+        "frames": ("iu", (n,)), "xyz": ("f", (n, joints, 3)), "views_3d": ("iu", (n, joints)),
+        "uv": ("f", (m, joints, 2)), "placement": ("iu", (m, joints)),
+    }  # fmt: skip
+    for key, (kinds, shape) in shapes.items():
+        found = maps[key]
+        if found.dtype.kind not in kinds or found.shape != shape:
+            raise EgoposeError(f"{where}: {key} is {found.dtype} {found.shape}; expected {shape}")
+
+
 class AnnotationIndex:
     """The annotations of one kind and source, by take uid.
 
@@ -335,6 +348,12 @@ class AnnotationIndex:
     def __getitem__(self, uid: str) -> IndexedAnnotation:
         entry = self.entry(uid)
         maps = self._open(entry.segment)
+        places = (entry.row, entry.rows, entry.cell)
+        ends = (maps["frames"].shape[0], maps["uv"].shape[0])
+        if not all(isinstance(n, int) and n >= 0 for n in places) or (
+            entry.row + entry.rows > ends[0] or entry.cell + len(entry.views) * entry.rows > ends[1]
+        ):
+            raise EgoposeError(f"{self.folder}: take {uid} lies beyond its columns; delete the folder to make it again")
         rows = slice(entry.row, entry.row + entry.rows)
         n_views = len(entry.views)
         cells = slice(entry.cell, entry.cell + n_views * entry.rows)
@@ -353,7 +372,9 @@ class AnnotationIndex:
                     name: map_npy(self.folder / segment / f"{name}.npy").view(np.ndarray)
                     for name in COLUMNS
                 }
+                _check_columns(self._maps[segment], self.skeleton.n_joints, self.folder / segment)
             except EgoposeError as error:
+                self._maps.pop(segment, None)
                 raise EgoposeError(f"{error}; delete {self.folder}, the columns are then made again") from error
         return self._maps[segment]
 

@@ -44,6 +44,14 @@ class Parsed:
     error: str | None = None
 
 
+def single(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The numbers as kept; one beyond their range is as good as none."""
+    with np.errstate(over="ignore"):
+        kept = values.astype(np.float32)
+    kept[np.isinf(kept)] = np.nan
+    return kept
+
+
 def arrange(arrays: AnnotationArrays, skeleton: Skeleton, where: str) -> Columns:
     """The arrays of a file in the joint order of a skeleton."""
     kind = "body" if skeleton is BODY17 else "hand"
@@ -55,12 +63,12 @@ def arrange(arrays: AnnotationArrays, skeleton: Skeleton, where: str) -> Columns
     if arrays.joints:
         names = pick_kind(arrays.joints, kind, where)[1]
         at = skeleton.indices([names[joint] for joint in arrays.joints])
-        xyz[:, at] = arrays.xyz
+        xyz[:, at] = single(arrays.xyz)
         views_3d[:, at] = view_counts(arrays.num_views)
     if arrays.joints2d:
         names = pick_kind(arrays.joints2d, kind, where)[1]
         at = skeleton.indices([names[joint] for joint in arrays.joints2d])
-        uv[:, :, at] = arrays.uv_px
+        uv[:, :, at] = single(arrays.uv_px)
         placement[:, :, at] = arrays.placement
     return {
         "frames": arrays.frames, "xyz": xyz, "views_3d": views_3d, "uv": uv.reshape(-1, j, 2),
@@ -214,14 +222,14 @@ def _columns(
 
     j = skeleton.n_joints
     head: tuple[Key, ...] = (0, "annotation3D")
-    xyz = block([(*head, n, a) for n in names for a in "xyz"]).astype(np.float32).reshape(-1, j, 3)
+    xyz = single(block([(*head, n, a) for n in names for a in "xyz"])).reshape(-1, j, 3)
     views_3d = view_counts(block([(*head, n, "num_views_for_3d") for n in names]))
     views = sorted(paths.views)
     uv = np.empty((len(views), rows.size, j, 2), dtype=np.float32)
     placement = np.empty((len(views), rows.size, j), dtype=np.uint8)
     for v, view in enumerate(views):
         leaves: list[tuple[Key, ...]] = [(0, "annotation2D", view, n) for n in names]
-        uv[v] = block([(*leaf, a) for leaf in leaves for a in "xy"]).reshape(-1, j, 2)
+        uv[v] = single(block([(*leaf, a) for leaf in leaves for a in "xy"])).reshape(-1, j, 2)
         placement[v] = table.strings([(*leaf, "placement") for leaf in leaves], rows, PLACEMENTS)
     there = _views_of_files(table, rows, files, n_files, views)
     known = np.isfinite(xyz).all(-1).sum(1)

@@ -82,7 +82,8 @@ class Take:
     def _cameras(self, ego: bool) -> list[str]:
         capture = self.info.get("capture")
         listed = capture.get("cameras", []) if isinstance(capture, Mapping) else []
-        return [str(c["cam_id"]) for c in listed if isinstance(c, Mapping) and bool(c.get("is_ego")) == ego]
+        found = [c for c in listed if isinstance(c, Mapping) and bool(c.get("is_ego")) == ego]
+        return [str(c["cam_id"]) for c in found if isinstance(c.get("cam_id"), str)]
 
     @property
     def exo_names(self) -> list[str]:

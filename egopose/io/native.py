@@ -182,10 +182,16 @@ def _pose(meta: Mapping[str, Any], arrays: Arrays, where: str) -> PoseSequence:
     )
 
 
+def _size(value: Any, where: str) -> tuple[int, int]:
+    pair = sequence(value, f"{where}: sizes")
+    if len(pair) != 2:
+        raise EgoposeError(f"{where}: an image size has {len(pair)} numbers; expected width and height")
+    return whole(pair[0], where), whole(pair[1], where)
+
+
 def _observations(meta: Mapping[str, Any], arrays: Arrays, where: str) -> Observations2D:
     sizes = [
-        None if size is None else (whole(size[0], where), whole(size[1], where))
-        for size in sequence(meta.get("sizes", []), f"{where}: sizes")
+        None if size is None else _size(size, where) for size in sequence(meta.get("sizes", []), f"{where}: sizes")
     ]
     fps = meta.get("fps")
     return Observations2D(

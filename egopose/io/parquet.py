@@ -48,7 +48,11 @@ def _columns(table: Any, path: Path) -> Columns:
             columns[name] = np.array(values, dtype=object)
             continue
         try:
-            numbers = np.asarray(values, dtype=np.float64)
+            # a time or a date is no number, however it could be cast
+            if values.dtype.kind not in "biufO":
+                raise TypeError(values.dtype)
+            with np.errstate(invalid="ignore"):
+                numbers = np.asarray(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise EgoposeError(f"{where}: holds something other than numbers") from error
         if name == "frame":

@@ -84,6 +84,9 @@ def read(path: Path, *, distortion_divisor: float = 64.0) -> Rig:
         )  # fmt: skip
         left, top, right, bottom = _attributes(element, "fov_video", ("left", "top", "right", "bottom"), where)
         R_camera_world = _FLIP @ R.reshape(3, 3)
+        with np.errstate(over="ignore", invalid="ignore"):
+            # what is not finite is refused where the rig is built
+            t_camera_world = -R_camera_world @ centre
         records.append(
             CameraRecord(
                 name=name,
@@ -91,7 +94,7 @@ def read(path: Path, *, distortion_divisor: float = 64.0) -> Rig:
                 K=np.array([[fu, 0, cu], [0, fv, cv], [0, 0, SUBPIXEL]]) / SUBPIXEL,
                 distortion=np.array([k1, k2, p1, p2, k3]) / distortion_divisor,
                 R_camera_world=R_camera_world,
-                t_camera_world=-R_camera_world @ centre,
+                t_camera_world=t_camera_world,
                 where=where,
             )
         )

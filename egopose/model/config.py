@@ -51,6 +51,8 @@ class ModelConfig(Config, frozen=True, kw_only=True):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        if min(self.heads, self.dim, self.vit_patch, self.vit_heads) < 1:
+            raise EgoposeError("model: dim, heads, vit_patch and vit_heads must be positive")
         stride = 32 if self.encoder == "mobile" else self.vit_patch
         for key in ("image_px", "hand_px"):
             value = getattr(self, key)

@@ -52,6 +52,8 @@ def _clip(place: Path) -> RenderedClip:
         "images": (images.shape, (count, height, width, 3)),
         "joints_world": (data["joints_world"].shape, (count, joints, 3)),
         "visible": (data["visible"].shape, (count, joints)),
+        "times_s": (data["times_s"].shape, (count,)),
+        "in_view": (data["in_view"].shape, (count, joints)),
         "T_world_camera": (data["T_world_camera"].shape, (count, 4, 4)),
     }
     for key, (found, wanted) in shapes.items():

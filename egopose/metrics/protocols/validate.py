@@ -98,8 +98,9 @@ def _body_frame(report: Report, takes: Mapping[str, BodyTake], index: Mapping[st
         )
         return
     up = nose - feet
-    upright = float(np.mean(up[:, 2] > 0.5 * np.linalg.norm(up, axis=-1)))
-    near = float(np.mean(np.linalg.norm(nose, axis=-1) < HEAD_REACH))
+    with np.errstate(over="ignore"):
+        upright = float(np.mean(up[:, 2] > 0.5 * np.linalg.norm(up, axis=-1)))
+        near = float(np.mean(np.linalg.norm(nose, axis=-1) < HEAD_REACH))
     if near > 0.95 and upright < 0.5 and len(xyz) >= 10:
         report.add(
             "error", "camera-frame",
@@ -199,7 +200,9 @@ def _hand_frame(report: Report, takes: Mapping[str, HandTake], index: Mapping[st
         extent = np.linalg.norm(xyz - wrist[:, None], axis=-1).max(-1)[~flat]
     if not size_findings(report, extent, HAND_EXTENT, "a hand, from the wrist,"):
         return
-    if (np.linalg.norm(wrist, axis=-1) < 1e-4).mean() > 0.9:
+    with np.errstate(over="ignore"):
+        at_wrist = (np.linalg.norm(wrist, axis=-1) < 1e-4).mean()
+    if at_wrist > 0.9:
         report.add(
             "warning", "wrist-relative",
             "the wrist is at the origin: joints relative to the wrist are scored right only where the evaluator adds "
