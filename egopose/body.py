@@ -206,12 +206,11 @@ def load_body(path: str | os.PathLike[str] | None = None) -> BodyModel:
         return _packaged()
     path = Path(path)
     data = read_npz(path, _KEYS, what="a body")
-    for key in ("parents", "triangles", "bones", "mark_vertices", "mark_counts"):
-        if data[key].dtype.kind not in "iu":
-            raise EgoposeError(f"{path}: {key} holds {data[key].dtype}; expected whole numbers")
-    for key in ("vertices", "shape", "points", "point_shape", "weights"):
-        if data[key].dtype.kind != "f":
-            raise EgoposeError(f"{path}: {key} holds {data[key].dtype}; expected floating-point numbers")
+    numbers = {"parents": "iu", "triangles": "iu", "bones": "iu", "mark_vertices": "iu", "mark_counts": "iu"}
+    numbers |= {key: "iuf" for key in ("vertices", "shape", "points", "point_shape", "weights")}
+    for key, kinds in numbers.items():
+        if data[key].dtype.kind not in kinds:
+            raise EgoposeError(f"{path}: {key} holds {data[key].dtype}; expected numbers")
     names = tuple(str(name) for name in data["point_names"])
     cuts = np.split(data["mark_vertices"].astype(np.int64), np.cumsum(data["mark_counts"])[:-1])
     marks = {str(name): cut for name, cut in zip(data["mark_names"], cuts)}

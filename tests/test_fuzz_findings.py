@@ -183,9 +183,9 @@ def test_smpl_parameters(changes: dict[str, np.ndarray], message: str, tmp_path:
     [
         ("a: 2024-99-99\n", "not valid YAML"),
         ("a: &a\n  b: *a\n", "inside itself"),
-        ("[" * 3000, "nested deeper"),
-        ("- " * 3000 + "1", "nested deeper"),
-        ("{a: " * 1500, "nested deeper"),
+        ("[" * 3000, "nested deeper|nesting depth"),
+        ("- " * 3000 + "1", "nested deeper|nesting depth"),
+        ("{a: " * 1500, "nested deeper|nesting depth"),
         ("!!python/object/apply:os.system ['true']\n", "not valid YAML"),
         ("? [1, 2]\n: 3\n", "not valid YAML"),
         ("<<: 5\n", "not valid YAML"),

@@ -107,7 +107,9 @@ def test_the_runs_stand_side_by_side_or_in_one_place(page: Page, tmp_path: Path,
                        ".map((c) => c.textContent)")  # fmt: skip
         for cell, run in ((row[3], pose), (row[4], rival)):
             a, b = (s.select(frames=[120], joints=["right_hip"]).xyz[0, 0].astype(float) for s in (run, truth))
-            assert cell == f"{1e3 * np.linalg.norm(a - b):.1f} mm"
+            # the page keeps positions in steps of a tenth of a millimetre
+            assert cell.endswith(" mm")
+            assert abs(float(cell.removesuffix(" mm")) - 1e3 * np.linalg.norm(a - b)) < 0.2
         assert page.errors == []
         assert page.requests == []
     finally:
