@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -66,20 +66,21 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             and an older file of the final name stays as it was.
     """
     path = Path(path)
+    # named before it exists: a signal in between leaves no file that nobody knows
+    temporary = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}.tmp{path.suffix}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=f".tmp{path.suffix}", dir=path.parent)
-        os.close(descriptor)
-    except OSError as error:
-        raise _write_error(path, error) from error
-    temporary = Path(name)
-    try:
-        temporary.unlink()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # a folder that cannot be written is refused before the work is done
+            os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            temporary.unlink()
+        except OSError as error:
+            raise _write_error(path, error) from error
         try:
             yield temporary
             with open(temporary, "rb+") as stream:
                 os.fsync(stream.fileno())
-            # mkstemp makes private files; outputs follow the user's umask like any other
+            # libraries may make private files; outputs follow the user's umask like any other
             mask = os.umask(0)
             os.umask(mask)
             os.chmod(temporary, 0o666 & ~mask)

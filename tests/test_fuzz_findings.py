@@ -587,3 +587,32 @@ def test_a_frame_far_beyond_all_others_is_refused() -> None:
     }  # fmt: skip
     with pytest.raises(EgoposeError, match="2147483647"):
         _join({"a": view}, "blazepose", {})
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"take_uid": "u", "take_name": "../../etc"},
+        {"take_uid": "u" * 5000, "take_name": "a"},
+        {"take_uid": "u", "take_name": "a", "root_dir": "/etc"},
+        {"take_uid": "u", "take_name": "a", "capture": {"capture_name": ".."}},
+    ],
+)
+def test_names_that_lead_out_of_the_dataset(info: dict[str, Any], tmp_path: Path) -> None:
+    from egopose.ego_exo4d import EgoExo4D
+
+    (tmp_path / "takes.json").write_text(json.dumps([info]))
+    with pytest.raises(EgoposeError, match="is no name"):
+        EgoExo4D(tmp_path)
+
+
+def test_splits_that_are_none(tmp_path: Path) -> None:
+    from egopose.ego_exo4d import EgoExo4D
+
+    (tmp_path / "takes.json").write_text(json.dumps([{"take_uid": "u", "take_name": "a"}]))
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"take_uid_to_split": {"u": "a" * 900}, "take_uid_to_benchmark": {"u": None}})
+    )
+    take = EgoExo4D(tmp_path)["u"]
+    assert take.split is None
+    assert take.benchmarks == ()

@@ -21,6 +21,33 @@ OLD_RELEASE = (
 )
 
 
+LONGEST_NAME = 200
+"""Longest name of a take, a capture or a folder, characters; file systems end at 255 bytes."""
+
+
+def _check_names(info: dict[str, Any], path: Path) -> None:
+    """Refuse names that would lead out of the dataset, or that no file system takes.
+
+    Raises:
+        EgoposeError: Such a name.
+    """
+    capture = info.get("capture")
+    name = capture.get("capture_name") if isinstance(capture, dict) else None
+    folder = info.get("root_dir") or "takes"
+    parts = [info["take_uid"], info["take_name"], "x" if name is None else name]
+    parts += folder.split("/") if isinstance(folder, str) else [folder]
+    for part in parts:
+        if (
+            not isinstance(part, str)
+            or not 0 < len(part) <= LONGEST_NAME
+            or part in (".", "..")
+            or set(part) & {*"/\\\0"}
+        ):
+            raise EgoposeError(
+                f"{path}: {str(part)[:40]!r} is no name of a take, a capture or a folder of this dataset"
+            )
+
+
 class EgoExo4D:
     """The folder that ``egoexo -o ROOT`` filled, or a stand-in.
 
@@ -56,6 +83,8 @@ class EgoExo4D:
             for take in content
         ):
             raise EgoposeError(f"{path}: is no list of takes with take_uid and take_name")
+        for info in content:
+            _check_names(info, path)
         split = self.split_of
         listed = self.benchmarks_of
         self.takes: dict[str, Take] = {
@@ -100,7 +129,7 @@ class EgoExo4D:
         """Take uid to split; without splits.json by the folder that holds the take's camera_pose."""
         table = self._splits.get("take_uid_to_split")
         if isinstance(table, dict):
-            return {str(uid): str(split) for uid, split in table.items()}
+            return {str(uid): split for uid, split in table.items() if split in SPLITS}
         found = {}
         for split in SPLITS:
             for path in (self.root / "annotations" / "ego_pose" / split / "camera_pose").glob("*.json"):
@@ -111,7 +140,9 @@ class EgoExo4D:
     def benchmarks_of(self) -> dict[str, tuple[str, ...]]:
         """Take uid to the benchmarks that list it."""
         table = self._splits.get("take_uid_to_benchmark")
-        return {str(uid): tuple(map(str, names)) for uid, names in table.items()} if isinstance(table, dict) else {}
+        if not isinstance(table, dict):
+            return {}
+        return {str(uid): tuple(map(str, names)) for uid, names in table.items() if isinstance(names, list)}
 
     @cached_property
     def captures(self) -> list[dict[str, Any]]:

@@ -226,8 +226,8 @@ class Take:
         texts = table.text(column)[start + 1 : end]
         try:
             return np.array([int(float(t)) if "." in t or "e" in t else int(t) for t in texts], dtype=np.int64)
-        except ValueError as error:
-            raise EgoposeError(f"{path}: column {column} has a cell that is no number ({error})") from error
+        except (ValueError, OverflowError) as error:
+            raise EgoposeError(f"{path}: column {column} has a cell that is no time ({error})") from error
 
     def device_trajectory(self) -> Trajectory:
         """The closed-loop path of the *device* at 1 kHz; times are seconds after frame 0 of the take."""
@@ -236,7 +236,10 @@ class Take:
         return read_trajectory(path, T_device_camera=T_device_device, start_us=self._first_us())
 
     def _first_us(self) -> int:
-        return int(self.frame_times_ns()[0]) // 1000
+        times = self.frame_times_ns()
+        if not times.size:
+            raise EgoposeError(f"take {self.name}: timesync.csv has no time for its first frame")
+        return int(times[0]) // 1000
 
     @cached_property
     def aria_camera(self) -> Camera:
