@@ -202,5 +202,5 @@ def test_shipped_nano_beats_the_simple_predictors_on_held_out_people(shared_data
     causal = score(network(model, "causal"), held)
     assert causal["body12_cm"] > ours
     walking = [c for c in held if c.tier == "A"]
-    assert score(network(model), walking)["body12_cm"] < 0.8 * score(nearest(train), walking)["body12_cm"]
+    assert score(network(model), walking)["body12_cm"] < 0.85 * score(nearest(train), walking)["body12_cm"]
     assert INNER.size == 12

@@ -157,9 +157,10 @@ def rendered_table(weights: str, folder: str | os.PathLike[str]) -> dict[str, di
         values: dict[str, list[Array]] = {}
         for clip in clips:
             trajectory = Trajectory(clip.times_s, clip.T_world_camera, max_gap_s=1e9) if poses else None
-            source = Clip(trajectory=trajectory)
             if images:
                 source = Clip(list(clip.images), clip.camera, trajectory, times_s=clip.times_s)
+            else:
+                source = Clip(trajectory=trajectory)
             said = predictor.predict(source, space="camera", floor_z=0.0).xyz.astype(np.float64)
             true = rigid.transform_points(rigid.invert(clip.T_world_camera), clip.joints)
             seen = clip.visible[:, INNER] == 1
