@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -193,6 +194,40 @@ def _packaged() -> BodyModel:
         return load_body(path)
 
 
+def _check_arrays(data: dict[str, NDArray[Any]], path: Path) -> None:
+    """Refuse arrays of a body that do not belong together.
+
+    Raises:
+        EgoposeError: An array of another type or shape, an index of nothing, a vertex without weight.
+    """
+    V, P = (data[key].shape[0] if data[key].ndim else 0 for key in ("vertices", "points"))
+    K, J, M = data["shape"].shape[0] if data["shape"].ndim else 0, P - 2, data["mark_vertices"].size
+    shapes = {
+        "parents": ("i", (J,)), "vertices": ("f", (V, 3)), "shape": ("if", (K, V, 3)), "points": ("f", (P, 3)),
+        "point_shape": ("if", (K, P, 3)), "triangles": ("iu", (data["triangles"].size // 3, 3)),
+        "bones": ("iu", (V, 4)), "weights": ("iuf", (V, 4)), "mark_vertices": ("iu", (M,)), "mark_counts": ("iu", data["mark_names"].shape),
+        "point_names": ("U", (P,)), "mark_names": ("U", (data["mark_names"].size,)),
+    }  # fmt: skip
+    for key, (kinds, shape) in shapes.items():
+        found = data[key]
+        if found.dtype.kind not in kinds or found.shape != shape:
+            raise EgoposeError(f"{path}: {key} holds {found.dtype} {found.shape}; expected {shape} for this body")
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            raise EgoposeError(f"{path}: {key} is not finite")
+    below = {"triangles": V, "bones": J, "mark_vertices": V}
+    for key, limit in below.items():
+        if data[key].size and not (data[key].min() >= 0 and data[key].max() < limit):
+            raise EgoposeError(f"{path}: {key} points to {data[key].max()}, of {limit}")
+    parents = data["parents"].astype(np.int64)
+    if J < 1 or parents[0] != -1 or not ((parents[1:] >= 0) & (parents[1:] < np.arange(1, J))).all():
+        raise EgoposeError(f"{path}: parents do not come before their children")
+    if data["mark_counts"].astype(np.int64).sum() != M or (data["mark_counts"] < 1).any():
+        raise EgoposeError(f"{path}: mark_counts do not divide {M} mark_vertices")
+    weights = data["weights"].astype(np.float64)
+    if (weights < 0).any() or not (weights.sum(axis=1) > 0).all():
+        raise EgoposeError(f"{path}: a vertex hangs on no bone")
+
+
 def load_body(path: str | os.PathLike[str] | None = None) -> BodyModel:
     """Read the body.
 
@@ -206,11 +241,7 @@ def load_body(path: str | os.PathLike[str] | None = None) -> BodyModel:
         return _packaged()
     path = Path(path)
     data = read_npz(path, _KEYS, what="a body")
-    numbers = {"parents": "iu", "triangles": "iu", "bones": "iu", "mark_vertices": "iu", "mark_counts": "iu"}
-    numbers |= {key: "iuf" for key in ("vertices", "shape", "points", "point_shape", "weights")}
-    for key, kinds in numbers.items():
-        if data[key].dtype.kind not in kinds:
-            raise EgoposeError(f"{path}: {key} holds {data[key].dtype}; expected numbers")
+    _check_arrays(data, path)
     names = tuple(str(name) for name in data["point_names"])
     cuts = np.split(data["mark_vertices"].astype(np.int64), np.cumsum(data["mark_counts"])[:-1])
     marks = {str(name): cut for name, cut in zip(data["mark_names"], cuts)}

@@ -546,10 +546,15 @@ def test_a_body_of_text_is_refused(tmp_path: Path) -> None:
 
     with files("egopose").joinpath("assets/body.npz").open("rb") as stream:
         arrays = dict(np.load(stream, allow_pickle=False))
-    arrays["bones"] = np.array(["pelvis"])
-    np.savez(tmp_path / "body.npz", **arrays)
-    with pytest.raises(EgoposeError, match="bones holds"):
-        load_body(tmp_path / "body.npz")
+    for key, wrong in (
+        ("bones", np.array(["pelvis"])), ("weights", arrays["weights"][:, 0]),
+        ("triangles", arrays["triangles"] + 60000), ("parents", arrays["parents"][::-1]),
+        ("weights", 0 * arrays["weights"]), ("mark_counts", arrays["mark_counts"] + 1),
+        ("vertices", np.nan * arrays["vertices"]),
+    ):  # fmt: skip
+        np.savez(tmp_path / "body.npz", **{**arrays, key: wrong})
+        with pytest.raises(EgoposeError, match=str(tmp_path / "body.npz")):
+            load_body(tmp_path / "body.npz")
 
 
 def test_a_regressor_of_one_axis_is_refused(tmp_path: Path) -> None:
