@@ -205,7 +205,8 @@ def _check_arrays(data: dict[str, NDArray[Any]], path: Path) -> None:
     shapes = {
         "parents": ("i", (J,)), "vertices": ("f", (V, 3)), "shape": ("if", (K, V, 3)), "points": ("f", (P, 3)),
         "point_shape": ("if", (K, P, 3)), "triangles": ("iu", (data["triangles"].size // 3, 3)),
-        "bones": ("iu", (V, 4)), "weights": ("iuf", (V, 4)), "mark_vertices": ("iu", (M,)), "mark_counts": ("iu", data["mark_names"].shape),
+        "bones": ("iu", (V, 4)), "weights": ("iuf", (V, 4)), "mark_vertices": ("iu", (M,)),
+        "mark_counts": ("iu", data["mark_names"].shape),
         "point_names": ("U", (P,)), "mark_names": ("U", (data["mark_names"].size,)),
     }  # fmt: skip
     for key, (kinds, shape) in shapes.items():
