@@ -68,6 +68,8 @@ def _bare(name: str) -> str:
     return name.removeprefix("takes/").strip("/").lower()
 
 
+# numbers beyond any range are judged like other wrong ones
+@np.errstate(over="ignore", invalid="ignore")
 def _body_frame(report: Report, takes: Mapping[str, BodyTake], index: Mapping[str, Expected] | None) -> None:
     """Whether the coordinates can be world metres (z up, origin anywhere)."""
     usable = [take.xyz[np.isfinite(take.xyz).all((1, 2))] for take in takes.values()]
@@ -85,8 +87,7 @@ def _body_frame(report: Report, takes: Mapping[str, BodyTake], index: Mapping[st
         )
     if zero.all(1).mean() > 0.5:
         return
-    with np.errstate(over="ignore"):
-        extent = np.linalg.norm(xyz.max(1) - xyz.min(1), axis=-1)
+    extent = np.linalg.norm(xyz.max(1) - xyz.min(1), axis=-1)
     if not size_findings(report, extent, BODY_EXTENT, "the body"):
         return
     hips = xyz[:, BODY17.indices(["left_hip", "right_hip"])].mean(1)
@@ -98,9 +99,8 @@ def _body_frame(report: Report, takes: Mapping[str, BodyTake], index: Mapping[st
         )
         return
     up = nose - feet
-    with np.errstate(over="ignore"):
-        upright = float(np.mean(up[:, 2] > 0.5 * np.linalg.norm(up, axis=-1)))
-        near = float(np.mean(np.linalg.norm(nose, axis=-1) < HEAD_REACH))
+    upright = float(np.mean(up[:, 2] > 0.5 * np.linalg.norm(up, axis=-1)))
+    near = float(np.mean(np.linalg.norm(nose, axis=-1) < HEAD_REACH))
     if near > 0.95 and upright < 0.5 and len(xyz) >= 10:
         report.add(
             "error", "camera-frame",
@@ -183,6 +183,8 @@ def _missing_hands(report: Report, take: HandTake, want: Expected) -> None:
             )
 
 
+# numbers beyond any range are judged like other wrong ones
+@np.errstate(over="ignore", invalid="ignore")
 def _hand_frame(report: Report, takes: Mapping[str, HandTake], index: Mapping[str, Expected] | None) -> None:
     """Whether the coordinates can be metres in the un-rotated camera frame (z forward)."""
     parts = [take.xyz[take.present] for take in takes.values()]
@@ -196,13 +198,10 @@ def _hand_frame(report: Report, takes: Mapping[str, HandTake], index: Mapping[st
         report.add(
             "error", "flat", f"{int(flat.sum())} hands have all joints at one point: the official alignment stops there"
         )
-    with np.errstate(over="ignore"):
-        extent = np.linalg.norm(xyz - wrist[:, None], axis=-1).max(-1)[~flat]
+    extent = np.linalg.norm(xyz - wrist[:, None], axis=-1).max(-1)[~flat]
     if not size_findings(report, extent, HAND_EXTENT, "a hand, from the wrist,"):
         return
-    with np.errstate(over="ignore"):
-        at_wrist = (np.linalg.norm(wrist, axis=-1) < 1e-4).mean()
-    if at_wrist > 0.9:
+    if (np.linalg.norm(wrist, axis=-1) < 1e-4).mean() > 0.9:
         report.add(
             "warning", "wrist-relative",
             "the wrist is at the origin: joints relative to the wrist are scored right only where the evaluator adds "
