@@ -487,6 +487,11 @@ def test_a_network_of_no_heads_is_refused() -> None:
 
     with pytest.raises(EgoposeError, match="must be positive"):
         convert_config(ModelConfig, {"heads": 0})
+    for key in ("decoder_layers", "temporal_layers", "dim", "vit_depth", "ring"):
+        with pytest.raises(EgoposeError, match=f"model.{key} is .*at most"):
+            convert_config(ModelConfig, {key: 2**62})
+    with pytest.raises(EgoposeError, match="encoder_width"):
+        convert_config(ModelConfig, {"encoder_width": 1e300})
     with pytest.raises(EgoposeError, match="no text"):
         convert_config(ModelConfig, {"name": "nano", "\ud800": 1})
 

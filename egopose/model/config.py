@@ -53,6 +53,14 @@ class ModelConfig(Config, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if min(self.heads, self.dim, self.vit_patch, self.vit_heads) < 1:
             raise EgoposeError("model: dim, heads, vit_patch and vit_heads must be positive")
+        # the settings of a weights file say how large a network is built: bounded, far above any size of today
+        limits = {"decoder_layers": 128, "temporal_layers": 128, "vit_depth": 128, "dim": 8192, "vit_dim": 8192,
+                  "image_px": 4096, "hand_px": 4096, "ring": 100_000, "vit_heads": 8192, "vit_patch": 4096}  # fmt: skip
+        for key, limit in limits.items():
+            if getattr(self, key) > limit:
+                raise EgoposeError(f"model.{key} is {getattr(self, key)}; expected at most {limit}")
+        if not 0 < self.encoder_width <= 16:
+            raise EgoposeError(f"model.encoder_width is {self.encoder_width}; expected a number above 0, at most 16")
         stride = 32 if self.encoder == "mobile" else self.vit_patch
         for key in ("image_px", "hand_px"):
             value = getattr(self, key)
