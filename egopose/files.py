@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
 import os
+import platform
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -51,9 +54,62 @@ def rename_folder(part: Path, target: Path) -> None:
     _sync_folder(target.parent)
 
 
+@functools.cache
+def _machine() -> str:
+    """A short name of this machine since it started, and of the process numbers that it sees."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with contextlib.suppress(OSError):
+        # containers number their processes anew
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
+def temporary_beside(path: Path, suffix: str) -> Path:
+    """A name in the same folder to write to before ``path`` appears; nothing is made.
+
+    It names its writer: what killed writers of the same ``path`` on this machine left is removed, what others may still
+    be writing stays.
+
+    Args:
+        path: The final name.
+        suffix: How the temporary name ends.
+
+    Returns:
+        A hidden path that does not exist.
+    """
+    start = f".{path.name[:40]}.{_machine()}-"
+    if os.name == "posix":
+        with contextlib.suppress(OSError):
+            for entry in list(os.scandir(path.parent)):
+                if not (entry.name.startswith(start) and entry.name.endswith(suffix)):
+                    continue
+                pid = entry.name[len(start) :].partition("-")[0]
+                if not (pid.isdecimal() and not _is_running(int(pid))):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+    return path.parent / f"{start}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path of the same suffix in the same folder; on success it is synced and renamed.
+
+    What an earlier, killed process left of the same name is removed.
 
     Args:
         path: The final name.
@@ -67,7 +123,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     # named before it exists: a signal in between leaves no file that nobody knows
-    temporary = path.parent / f".{path.name[:40]}.{secrets.token_hex(6)}.tmp{path.suffix}"
+    temporary = temporary_beside(path, f".tmp{path.suffix}")
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import math
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,32 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         write_and_fail(target, RuntimeError("halfway"))
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_name(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from egopose import files\n"
+        "with files.atomic_write(sys.argv[1]) as stream:\n"
+        "    stream.write(b'half'); stream.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    for name in ("a.npz", "b.npz"):
+        done = subprocess.run([sys.executable, "-c", script, str(tmp_path / name)])
+        assert done.returncode == -signal.SIGKILL
+    # another writer of the same name that is still at work
+    with files.atomic_write(tmp_path / "a.npz") as living:
+        assert sorted(p.name[:3] for p in tmp_path.iterdir()) == [".a.", ".b."]
+        with files.atomic_write(tmp_path / "a.npz") as stream:
+            stream.write(b"first")
+        assert len([p for p in tmp_path.iterdir() if p.name.startswith(".a.")]) == 1
+        living.write(b"second")
+    left = [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert [p.name[:3] for p in left] == [".b."]
+    # from another machine: nobody here can say whether its writer lives
+    other = left[0].rename(tmp_path / ("." + "b.npz.00000000-1-0a.tmp.npz"))
+    with files.atomic_write(tmp_path / "b.npz") as stream:
+        stream.write(b"whole")
+    assert other.exists()
+    assert (tmp_path / "a.npz").read_bytes() == b"second"
 
 
 def test_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -167,6 +167,8 @@ def torment(job: Job, work: Path, kills: int, rng: random.Random) -> Outcome:
             found.unlike.append(f"round {round_}: the resumed run ended with {status}")
         else:
             found.unlike += [f"round {round_}: {what}" for what in different(wanted, out)]
+            # the resumed run takes away what a SIGKILL left
+            found.leftovers += len(leftovers(out))
         if found.good:
             shutil.rmtree(out)
         round_ += 1

@@ -26,7 +26,7 @@ import numpy as np
 
 from egopose.config import Config, config_dict, config_hash
 from egopose.errors import EgoposeError
-from egopose.files import atomic_path, read_json, rename_folder, write_json
+from egopose.files import atomic_path, read_json, rename_folder, temporary_beside, write_json
 from egopose.train.synthetic.handcrops import render_hand_crops
 from egopose.train.synthetic.lenses import KINDS
 from egopose.train.synthetic.motion import SourceMotion
@@ -163,8 +163,7 @@ def write_clip(target: Path, index: int, clip: dict[str, Any], key: str) -> None
         with atomic_path(target) as path:
             np.savez(path, **clip)
         return
-    folder = target.parent
-    part = folder / f".{target.name}.{os.getpid()}.part"
+    part = temporary_beside(target, ".part")
     try:
         part.mkdir(parents=True)
         np.save(part / "images.npy", clip["images"])
