@@ -18,6 +18,7 @@ from egopose.config import convert_config
 from egopose.errors import EgoposeError
 from egopose.model.losses import LossConfig, total_loss
 from egopose.model.network import build
+from egopose.model.weights import load_weights
 from egopose.skeleton import BODY17_HANDS
 from egopose.train.augment import AugmentConfig
 from egopose.train.config import TrainConfig
@@ -79,6 +80,34 @@ def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
         assert torch.equal(a, b), name
     for name, a in whole.ema.state.items():
         assert torch.equal(a, again.ema.state[name]), name
+
+
+@pytest.mark.parametrize("step", [8, 12])
+@pytest.mark.parametrize("killed_in", ["save", "export"])
+def test_a_run_killed_between_its_two_files_ends_with_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, killed_in: str
+) -> None:
+    trainer(tmp_path / "a").run()
+    real = getattr(Trainer, killed_in)
+
+    def killed(self: Trainer, *words: object) -> None:
+        if self.step == step:
+            raise KeyboardInterrupt
+        real(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, killed_in, killed)
+        disturbed = trainer(tmp_path / "b")
+        with pytest.raises(KeyboardInterrupt):
+            disturbed.run()
+    again = trainer(tmp_path / "b")
+    assert again.resume()
+    again.run()
+    whole, resumed = (load_weights(tmp_path / name / "last.safetensors") for name in ("a", "b"))
+    assert resumed.notes["steps"] == whole.notes["steps"] == 12
+    assert resumed.state.keys() == whole.state.keys()
+    for name, tensor in whole.state.items():
+        assert torch.equal(tensor, resumed.state[name]), name
 
 
 def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(tmp_path: Path) -> None:

@@ -239,10 +239,11 @@ class Trainer:
                 if self.evaluate is not None and self.leads and (self.step % config.eval_every == 0 or done):
                     self._score(recorder)
                 if self.leads and (self.step % config.save_every == 0 or done):
-                    self.save()
                     if self.evaluate is None:
-                        # nothing is held out to choose the best by
+                        # nothing is held out to choose the best by; before the checkpoint, after which a killed run
+                        # would not come here again
                         self.export(self.out / "last.safetensors", {})
+                    self.save()
                 if done and self.step < last:
                     break
 
