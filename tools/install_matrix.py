@@ -6,8 +6,9 @@ In each fresh environment: import, every verb's help, a small run of convert, tr
 predict, and every feature of an extra, which must name the extra and exit with status 1. Results go to
 benchmarks/results/install.json and into the table of docs/install.md.
 
-Where the index has no CPU wheel of torch for a Python, it would be a build for graphics cards of several gigabytes:
-such a cell is run without torch, and the table says so, unless --gpu-wheels asks for it.
+Where the index has no CPU wheel of torch for a Python, it has a build for graphics cards of several gigabytes. With
+--gpu-wheels that is taken; else the version of constraints.txt is tried, and where that has no CPU wheel either, the
+cell is run without torch, and the table says so.
 """
 
 from __future__ import annotations
@@ -132,13 +133,25 @@ def torch_wheel(python: Path, constraint: list[str], cwd: Path) -> tuple[str, bo
     return names["torch"], not any(name.startswith(("nvidia", "cuda", "triton")) for name in names)
 
 
+def other_torch(constraint: list[str], version: str, cwd: Path) -> list[str]:
+    """The same constraints, but for the version of torch."""
+    if not constraint:
+        return []
+    lines = [line for line in Path(constraint[1]).read_text().splitlines() if not line.startswith("torch==")]
+    path = cwd / "constraints.txt"
+    path.write_text("\n".join([*lines, f"torch=={version.partition('+')[0]}"]) + "\n")
+    return ["-c", str(path)]
+
+
 def install(python: Path, wheel: Path, oldest: bool, gpu: bool, cell: Cell, cwd: Path) -> str:
     """Install the wheel; "ok" or what went wrong."""
     constraint = ["-c", str(ROOT / "constraints-min.txt")] if oldest else []
     pip = [str(python), "-m", "pip", "install", "-q", "--no-compile", "--only-binary", ":all:"]
-    # the newest torch that has a CPU build: a plain request takes the newest of all
-    pinned = constraint or ["-c", str(ROOT / "constraints.txt")]
-    version, cpu = torch_wheel(python, pinned, cwd)
+    version, cpu = torch_wheel(python, constraint, cwd)
+    if not (cpu or gpu):
+        # the release that the suite runs with may have the CPU build that the oldest or the newest lacks
+        version, cpu = torch_wheel(python, ["-c", str(ROOT / "constraints.txt")], cwd)
+        constraint = other_torch(constraint, version, cwd)
     if cpu or gpu:
         cell.torch = version
         done = run([*pip, *constraint, f"torch=={version}", str(wheel)], cwd, 3600)

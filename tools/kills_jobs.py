@@ -18,7 +18,7 @@ class Job:
     """One verb with small inputs.
 
     Attributes:
-        verb: Its name.
+        verb: Its name; "predict-video" is predict on a rendered clip with the camera that it was rendered through.
         make: Writes the inputs into a folder.
         arguments: Words of the command line, from the folder of inputs and the folder of results.
         modules: Imported before the child starts, so that a kill hits the job and not the imports.
@@ -48,6 +48,12 @@ def _clip(work: Path) -> None:
             video.add(image)
     times, T = walk(n)
     egopose.save(egopose.Trajectory(times, T), work / "head.npz")
+
+
+def _scene(work: Path) -> None:
+    from egopose.train.synthetic.demo_clip import demo_clip
+
+    demo_clip(work, seconds=1.0, side=128, samples=1)
 
 
 def _exo(work: Path) -> None:
@@ -118,6 +124,14 @@ JOBS = {
             "predict", _clip,
             lambda work, out: ["predict", str(work / "clip.mp4"), "--camera", "pinhole:90", "--trajectory",
                                str(work / "head.npz"), "--out", str(out / "pose.npz")],
+            ("egopose.commands.predict", "egopose.predict", "egopose.clip", "egopose.model.weights", "av", "cv2"),
+            "bytes",
+        ),
+        Job(
+            "predict-video", _scene,
+            lambda work, out: ["predict", str(work / "clip.mp4"), "--camera", str(work / "camera.json"),
+                               "--trajectory", str(work / "trajectory.npz"), "--smooth",
+                               "--out", str(out / "pose.npz")],
             ("egopose.commands.predict", "egopose.predict", "egopose.clip", "egopose.model.weights", "av", "cv2"),
             "bytes",
         ),
