@@ -92,7 +92,7 @@ def test_a_video_that_ends_early_and_one_that_goes_dark_are_named(tmp_path: Path
     assert found.n_frames == 30
     notes = found.provenance["notes"]
     assert "short: ends at frame 17, 12 early" in notes
-    assert any(note.startswith("dark: 10 dark frames, from 10 to 19") for note in notes)
+    assert "dark: 10 dark frames: 10-19" in notes
     assert any(note.startswith("dark: nobody found in 33 %") for note in notes)
     assert not any(note.startswith("whole") for note in notes)
     assert np.isnan(found.uv_px[1, 18:]).all()
@@ -116,8 +116,11 @@ def test_what_is_no_video_is_refused_with_the_view_named(tmp_path: Path) -> None
     (tmp_path / "bad.mp4").write_bytes(b"no video at all" * 50)
     with pytest.raises(EgoposeError, match="'bad'"):
         run({"good": good, "bad": tmp_path / "bad.mp4"}, tmp_path)
-    # what was finished before the refusal is kept
-    assert len(list((tmp_path / "cache").glob("*.npz"))) == 1
+    # with two good ones the rest is used
+    other = write_spot_video(tmp_path / "other.mp4", path_of_spot() + 5)
+    found = run({"good": good, "bad": tmp_path / "bad.mp4", "other": other}, tmp_path)
+    assert found.views == ("good", "other")
+    assert found.provenance["notes"][0].startswith("bad: left out, ")
 
 
 def test_several_people_keep_their_places_and_their_own_cache(tmp_path: Path) -> None:

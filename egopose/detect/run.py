@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from egopose.candidates import Candidates2D
 from egopose.detect.base import make_detector
 from egopose.detect.weights import cache_folder
-from egopose.errors import EgoposeError
+from egopose.errors import EgoposeError, MissingExtra
 from egopose.files import atomic_path, sha256_file
 from egopose.npz import read_npz
 from egopose.observations import Observations2D
@@ -27,6 +27,9 @@ _LONGEST_GAPS = 100
 """Frame numbers may be this many times the number of frames: recorders drop some, not nearly all."""
 
 _DARK = 8.0
+_READING = 2
+"""Counts up when frames are read in another way: results kept from before are not used."""
+_NAMED_RANGES = 8
 _KEPT = ("uv_px", "score", "frames", "fps", "size", "skeleton", "notes")
 
 
@@ -62,8 +65,10 @@ def detect_videos(
     """2D joints of the wearer in several videos.
 
     Each video is followed by one tracker from start to end. Frames are placed on a common grid by their time stamps, so
-    a dropped frame is a missing frame and not a shift. A finished video is kept in the cache under the hash of its
-    content, the backend and its options, and is never processed twice.
+    a dropped or damaged frame is a missing frame and not a shift. Both are named with their numbers in the notes, as
+    are dark frames and an early end. A video that cannot be read at all is left out and named while two others can be.
+    A finished video is kept in the cache under the hash of its content, the backend and its options, and is never
+    processed twice.
 
     Args:
         videos: View name to file.
@@ -141,15 +146,36 @@ def _detect(
             )
         )
     wanted = [s for s in shards if not _usable(Path(s.arguments["out"]))]
+    unreadable = _unreadable(wanted)
+    if unreadable and len(shards) - len(unreadable) < 2:
+        name, reason = next(iter(unreadable.items()))
+        raise EgoposeError(f"view {name!r}: {reason}")
+    shards, wanted = ([s for s in some if s.name not in unreadable] for some in (shards, wanted))
     for outcome in run_shards(detect_video, wanted, workers=workers, retries=1, progress=progress):
         if outcome.error is not None:
             raise EgoposeError(f"view {outcome.shard.name!r}: {outcome.error}")
-    return _join({s.name: _read(Path(s.arguments["out"])) for s in shards}, detector, opts)
+    left_out = [f"{name}: left out, {reason}" for name, reason in unreadable.items()]
+    return _join({s.name: _read(Path(s.arguments["out"])) for s in shards}, detector, opts, left_out)
+
+
+def _unreadable(shards: list[Shard]) -> dict[str, str]:
+    """Videos that cannot be read at all, with the reason."""
+    from egopose.io.video import probe
+
+    found = {}
+    for shard in shards:
+        try:
+            probe(shard.arguments["path"])
+        except MissingExtra:
+            raise
+        except EgoposeError as error:
+            found[shard.name] = str(error)
+    return found
 
 
 def _key(path: Path, detector: str, options: Mapping[str, Any], people: int) -> str:
     backend = make_version(detector, options)
-    parts = [sha256_file(path), detector, backend, sorted(options.items())]
+    parts = [sha256_file(path), _READING, detector, backend, sorted(options.items())]
     text = json.dumps([*parts, people] if people > 1 else parts, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -180,13 +206,18 @@ def detect_video(path: str, detector: str, options: dict[str, Any], out: str, pe
     uv: list[NDArray[np.float32]] = []
     score: list[NDArray[np.float32]] = []
     dark: list[int] = []
+    patched: list[int] = []
     notes: list[str] = []
     start, fps = float(info.times_s[0]), _rate(info.times_s, info.fps)
+    in_file = _numbered((info.times_s - start) * fps)
     try:
-        for frame in read_frames(path):
-            number = round((frame.time_s - start) * fps)
+        for frame in read_frames(path, past_damage=True):
+            number = int(in_file[min(frame.index, in_file.size - 1)])
             if numbers and number <= numbers[-1]:
-                number = numbers[-1] + 1
+                continue
+            if not frame.whole:
+                patched.append(number)
+                continue
             found = tracker.update(frame.image)
             numbers.append(number)
             if frame.image[::8, ::8].mean() < _DARK:
@@ -200,13 +231,9 @@ def detect_video(path: str, detector: str, options: dict[str, Any], out: str, pe
         if not numbers:
             raise
         notes.append(f"damaged after frame {numbers[-1]}: {error}")
-    expected = round((info.times_s[-1] - start) * fps) + 1
-    if len(numbers) < info.n_frames and not notes:
-        notes.append(f"{info.n_frames - len(numbers)} of {info.n_frames} frames could not be decoded")
-    if expected > len(numbers) and not notes:
-        notes.append(f"{expected - len(numbers)} frames dropped by the recorder")
-    if dark:
-        notes.append(f"{len(dark)} dark frames, from {dark[0]} to {dark[-1]}")
+    if not numbers:
+        raise EgoposeError(f"{path}: no frame can be decoded; the file is damaged")
+    notes += _damage(in_file, numbers, patched, dark)
     with atomic_path(out) as temporary:
         np.savez_compressed(
             temporary, uv_px=np.stack(uv), score=np.stack(score), frames=np.array(numbers, np.int64),
@@ -214,6 +241,37 @@ def detect_video(path: str, detector: str, options: dict[str, Any], out: str, pe
             notes=np.array(notes, dtype=np.str_),
         )  # fmt: skip
     return len(numbers)
+
+
+def _numbered(places: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Frame numbers of time stamps counted in frames: rounded, and each later than the one before."""
+    steps = np.arange(places.size)
+    return np.maximum.accumulate(np.rint(places).astype(np.int64) - steps) + steps
+
+
+def _damage(in_file: NDArray[np.int64], numbers: list[int], patched: list[int], dark: list[int]) -> list[str]:
+    """What is wrong with a video's frames, in words with frame numbers."""
+    notes = []
+    lost = np.setdiff1d(in_file, [*numbers, *patched])
+    if lost.size:
+        notes.append(f"{lost.size} frames could not be decoded, the file is damaged there: {ranges_of(lost)}")
+    if patched:
+        notes.append(f"{len(patched)} frames are damaged and were left out: {ranges_of(patched)}")
+    dropped = np.setdiff1d(np.arange(in_file[-1] + 1), in_file)
+    if dropped.size:
+        notes.append(f"{dropped.size} frames dropped by the recorder: {ranges_of(dropped)}")
+    if dark:
+        notes.append(f"{len(dark)} dark frames: {ranges_of(dark)}")
+    return notes
+
+
+def ranges_of(numbers: Sequence[int] | NDArray[np.int64]) -> str:
+    """Rising frame numbers as text: ``3, 10-19``; beyond eight ranges the rest is counted."""
+    values = np.asarray(numbers, dtype=np.int64)
+    runs = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    named = [str(run[0]) if run.size == 1 else f"{run[0]}-{run[-1]}" for run in runs[:_NAMED_RANGES]]
+    more = sum(run.size for run in runs[_NAMED_RANGES:])
+    return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 def _rate(times_s: NDArray[np.float64], fallback: float) -> float:
@@ -249,7 +307,9 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _join(views: dict[str, dict[str, Any]], detector: str, options: Mapping[str, Any]) -> Candidates2D:
+def _join(
+    views: dict[str, dict[str, Any]], detector: str, options: Mapping[str, Any], notes: list[str]
+) -> Candidates2D:
     rates = {name: float(view["fps"]) for name, view in views.items()}
     slow, fast = min(rates, key=rates.__getitem__), max(rates, key=rates.__getitem__)
     if rates[fast] > 1.02 * rates[slow]:
@@ -266,7 +326,7 @@ def _join(views: dict[str, dict[str, Any]], detector: str, options: Mapping[str,
     kept = next(iter(views.values()))["uv_px"]
     K = kept.shape[1] if kept.ndim == 4 else 1
     uv, score = np.full((V, T, K, J, 2), np.nan, np.float32), np.zeros((V, T, K, J), np.float32)
-    notes = []
+    notes = list(notes)
     for v, (name, view) in enumerate(views.items()):
         uv[v, view["frames"]] = view["uv_px"].reshape(-1, K, J, 2)
         score[v, view["frames"]] = view["score"].reshape(-1, K, J)

@@ -57,11 +57,15 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One image: its number from 0, its time in seconds, and (H, W, 3) uint8 RGB."""
+    """One image: its number from 0, its time in seconds, and (H, W, 3) uint8 RGB.
+
+    ``whole`` is False where the decoder made up parts of the image because the file is damaged there.
+    """
 
     index: int
     time_s: float
     image: NDArray[np.uint8]
+    whole: bool = True
 
 
 def _av() -> ModuleType:
@@ -103,8 +107,21 @@ def _discarded(packet: Any) -> bool:
     return bool(getattr(packet, "is_discard", False) or getattr(packet, "is_corrupt", False))
 
 
+def _decoded(container: Any, stream: Any, past_damage: bool) -> Iterator[Any]:
+    """Frames in presentation order; what cannot be decoded ends them, or is passed over."""
+    if not past_damage:
+        yield from container.decode(stream)
+        return
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except _av().error.InvalidDataError:
+            continue
+        yield from frames
+
+
 def _first(container: Any, stream: Any, path: str | os.PathLike[str]) -> Any:
-    frame = next(iter(container.decode(stream)), None)
+    frame = next(_decoded(container, stream, past_damage=True), None)
     if frame is None:
         raise EgoposeError(f"{path}: no frame can be decoded; the file is truncated or damaged")
     return frame
@@ -142,7 +159,13 @@ def upright(image: NDArray[np.uint8], rotation_deg: int) -> NDArray[np.uint8]:
 
 
 def read_frames(
-    path: str | os.PathLike[str], *, start: int = 0, stop: int | None = None, step: int = 1, rotate: bool = True
+    path: str | os.PathLike[str],
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    step: int = 1,
+    rotate: bool = True,
+    past_damage: bool = False,
 ) -> Iterator[VideoFrame]:
     """Decode frames one by one.
 
@@ -152,12 +175,13 @@ def read_frames(
         stop: The frame after the last, or None for the end.
         step: Every how many frames.
         rotate: Turn images upright as the file says.
+        past_damage: Go on behind frames that cannot be decoded; they keep their numbers and are not yielded.
 
     Yields:
         Frames in order.
 
     Raises:
-        EgoposeError: Not a video, damaged in between, or a bad range.
+        EgoposeError: Not a video, damaged in between (unless ``past_damage``), or a bad range.
     """
     if start < 0 or step < 1 or (stop is not None and stop < start):
         raise EgoposeError(f"{path}: frames {start} to {stop} by {step} cannot be read; expected 0 <= start <= stop")
@@ -165,17 +189,23 @@ def read_frames(
         base = float(stream.time_base)
         nominal = float(stream.average_rate or stream.guessed_rate or 30)
         index, first_stamp = 0, None
+        stamps = np.empty(0, np.int64)
+        if past_damage:
+            with _open(path) as again:
+                stamps = _stamps(*again)
         if start > 0:
             stamps = _stamps(container, stream)
             if start >= stamps.size:
                 raise EgoposeError(f"{path}: frame {start} is not there; the video has {stamps.size} frames")
             index, first_stamp = start, int(stamps[start])
             container.seek(first_stamp, stream=stream, backward=True)
-        for frame in container.decode(stream):
+        for frame in _decoded(container, stream, past_damage):
             if first_stamp is not None:
                 if frame.pts is None or frame.pts < first_stamp:
                     continue
                 first_stamp = None
+            if past_damage and frame.pts is not None:
+                index = int(np.searchsorted(stamps, frame.pts))
             if stop is not None and index >= stop:
                 return
             if (index - start) % step == 0:
@@ -183,7 +213,7 @@ def read_frames(
                 if rotate:
                     image = upright(image, _quarter(frame))
                 time = index / nominal if frame.pts is None else frame.pts * base
-                yield VideoFrame(index, float(time), image)
+                yield VideoFrame(index, float(time), image, not frame.is_corrupt)
             index += 1
 
 
