@@ -23,6 +23,8 @@ NEAR_M = 0.05
 BEYOND_RAD = 0.2
 """Triangles are drawn this far outside the lens's edge, so that none ends inside the image."""
 _HAIR_M = 0.012
+IRIS_M = 0.0062
+"""Radius of the iris."""
 _COLOURS = {
     HAIR: (0.035, 0.022, 0.014), WHITE: (0.62, 0.6, 0.57), IRIS: (0.02, 0.014, 0.01), LIPS: (0.34, 0.11, 0.09),
     BROWS: (0.05, 0.03, 0.02),
@@ -45,16 +47,28 @@ def _face(body: Body, triangles: NDArray[np.int64]) -> NDArray[np.int64]:
     out = np.full(len(triangles), SKIN)
     line = np.interp(x, [-0.6, -0.05, 0.15, 0.75, 1.2], [-0.5, -0.3, 0.1, 0.62, 0.68])
     out[(z > line) & (away > 0.028)] = HAIR
-    out[(z > 0.12) & (z < 0.21) & (y > 0.012) & (y < 0.05) & (x > 0.75)] = BROWS
-    mouth = nose[2] - 0.62 * (eyes[2] - nose[2]) * np.array([1.25, 0.75])
-    out[(centre[:, 2] > mouth[0] - 0.006) & (centre[:, 2] < mouth[1]) & (y < 0.024) & (x > 0.95)] = LIPS
+    out[(z > 0.13) & (z < 0.2) & (y > 0.012) & (y < 0.05) & (x > 0.75)] = BROWS
+    mouth = nose[2] - (eyes[2] - nose[2]) * np.array([1.18, 0.56])
+    out[(centre[:, 2] > mouth[0]) & (centre[:, 2] < mouth[1]) & (y < 0.024) & (x > 0.95)] = LIPS
+    piece = _pieces(len(body.vertices), model.triangles)[triangles[:, 0]]
     for side in ("left", "right"):
+        # the eyeball is a piece of its own, behind the lids
         eye = body.at(f"{side}_eye")
-        ball = np.linalg.norm(centre - eye, axis=1) < 0.0135
-        front = np.linalg.norm((centre - eye)[:, 1:], axis=1) < 0.0062
+        nearest = np.linalg.norm(centre - eye, axis=1)
+        ball = piece == min(set(piece), key=lambda k: nearest[piece == k].max())
+        front = np.linalg.norm((centre - eye)[:, 1:], axis=1) < IRIS_M
         out[ball] = WHITE
         out[ball & front & (centre[:, 0] > eye[0])] = IRIS
     return out
+
+
+def _pieces(n: int, triangles: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each of n vertices the number of the connected piece of the mesh that it belongs to."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    a, b = triangles[:, [0, 1]].ravel(), triangles[:, [1, 2]].ravel()
+    return np.asarray(connected_components(coo_array((np.ones(a.size), (a, b)), shape=(n, n)), directed=False)[1])
 
 
 class Figure:

@@ -13,6 +13,7 @@ from egopose.body import Body, load_body
 from egopose.camera import Camera
 from egopose.ego_exo4d.aria import MAX_ANGLE, linear_camera
 from egopose.ego_exo4d.layout import FPS, SPLITS
+from egopose.ego_exo4d.standin_points import clicked
 from egopose.pose import PoseSequence
 from egopose.skeleton import BODY17_HANDS
 from egopose.train.synthetic.motion import HEAD_TO_CAMERA, BodyMotion, animate
@@ -113,11 +114,11 @@ def wearer(times_s: Array, body: Body, seed: int | tuple[int, ...]) -> tuple[Arr
         seed: Of the motion.
 
     Returns:
-        Joints (T, 59, 3) in the world, and the motion, whose camera is the landscape head camera.
+        Joints (T, 59, 3) in the world, the body's where COCO clicks them, and the motion, whose camera is the landscape head camera.
     """
     rng = np.random.default_rng(seed)
     motion = animate(body, generated(times_s, rng), rng, hands_up=1.0)
-    joints = np.stack([body.pose(R, root).joints() for R, root in zip(motion.R, motion.root)])
+    joints = np.stack([clicked(body.pose(R, root)) for R, root in zip(motion.R, motion.root)])
     head = body.model.index("head")
     R_head = motion.R[:, head]
     eyes = (body.at("left_eye") + body.at("right_eye")) / 2 - body.at("head") + MOUNT_M
