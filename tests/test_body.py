@@ -200,3 +200,48 @@ def test_wrong_arguments_are_refused(model, tmp_path):
     np.savez(tmp_path / "other.npz", vertices=np.zeros((3, 3)))
     with pytest.raises(EgoposeError, match="has no array"):
         load_body(tmp_path / "other.npz")
+
+
+@pytest.mark.parametrize(
+    ("finger", "proximal_mm", "middle_mm"),
+    # mean bone lengths: Buryanov & Kotiuk, Proportions of hand segments, 2010
+    [("index", 39.8, 22.4), ("middle", 44.6, 26.3), ("ring", 41.4, 25.7), ("pinky", 32.7, 18.1)],
+)
+def test_knuckles_lie_where_those_of_real_hands_do(finger: str, proximal_mm: float, middle_mm: float) -> None:
+    model = load_body()
+    for shape in (np.zeros(0), np.array([1.5, -1.0, 1.0])):
+        body = model.shaped(shape)
+        for side in ("left", "right"):
+            first, second, third = (body.at(f"{side}_{finger}_{k}") for k in (1, 2, 3))
+            proximal, middle = 1000 * np.linalg.norm(second - first), 1000 * np.linalg.norm(third - second)
+            assert proximal / middle == pytest.approx(proximal_mm / middle_mm, rel=0.12)
+            assert 0.8 < proximal / proximal_mm < 1.25
+            # the palm is longer than the finger's first segment, and about as long as a metacarpal and a carpal bone
+            assert 75 < 1000 * np.linalg.norm(first - body.at(f"{side}_hand")) < 110
+
+
+def test_a_finger_bends_at_its_knuckle() -> None:
+    """Flesh beyond the joint turns with the finger, flesh before it stays."""
+    from egopose.rigid import rotation_from_vector
+
+    model = load_body()
+    body = model.shaped()
+    bone = model.index("left_middle_1")
+    joint, next_joint = body.at("left_middle_1"), body.at("left_middle_2")
+    along = (next_joint - joint) / np.linalg.norm(next_joint - joint)
+    axis = np.cross(along, [0.0, 0.0, 1.0])
+    turn = rotation_from_vector(axis / np.linalg.norm(axis) * 0.8)
+    R = np.tile(np.eye(3), (len(model.names), 1, 1))
+    for k in (1, 2, 3):
+        R[model.index(f"left_middle_{k}")] = turn
+    posed = body.pose(R, body.joints[0])
+    offset = body.vertices - joint
+    distance = np.linalg.norm(offset - (offset @ along)[:, None] * along, axis=1)
+    near = (distance < 0.012) & (model.bones == bone).any(axis=1)
+    want = joint + offset @ turn.T
+    beyond = near & (offset @ along > 0.015) & (offset @ along < 0.9 * np.linalg.norm(next_joint - joint))
+    hand = (model.bones == model.index("left_hand")).any(axis=1)
+    before = hand & (distance < 0.02) & (offset @ along < -0.012)
+    assert beyond.sum() > 20
+    assert np.median(np.linalg.norm(posed.vertices - want, axis=1)[beyond]) < 0.004
+    assert np.median(np.linalg.norm(posed.vertices - body.vertices, axis=1)[before]) < 0.003

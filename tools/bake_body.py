@@ -17,6 +17,10 @@ from pathlib import Path
 import numpy as np
 
 FINGERS = ("thumb", "index", "middle", "ring", "pinky")
+# length of the proximal over that of the middle phalanx (Buryanov & Kotiuk, Proportions of hand segments, 2010)
+PROXIMAL_OVER_MIDDLE = {"index": 39.8 / 22.4, "middle": 44.6 / 26.3, "ring": 41.4 / 25.7, "pinky": 32.7 / 18.1}
+# the same source: metacarpal, proximal and distal bone of the thumb measure 46, 32 and 22 mm
+THUMB_TO_WRIST, THUMB_TO_NEXT = 0.12, 0.13
 COMPONENTS, BODIES, INFLUENCES = 12, 600, 4
 
 
@@ -74,6 +78,57 @@ def random_bodies(model, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]
             bones = model.template_bone_heads + torch.einsum("bk,kjd->bjd", weights, model.bone_heads_blendshapes)
             heads.append(bones.numpy())
     return np.concatenate(vertices), np.concatenate(heads)
+
+
+def move_knuckles(joints: np.ndarray, names: list[str]) -> np.ndarray:
+    """Joints (N, P, 3) with the base of each finger where the knuckle is.
+
+    The source's finger bones begin at the web between the fingers, up to 16 mm beyond the knuckle: good for skinning,
+    wrong for a joint. A base moves towards the wrist until the proximal phalanx has its length relative to the middle
+    one; by the same share in every body, so that joints stay linear in the shape.
+    """
+    joints = joints.copy()
+    mean = joints.mean(axis=0)
+
+    def towards(a: str, b: str, share: float) -> None:
+        i, j = names.index(a), names.index(b)
+        joints[:, i] += share * (joints[:, j] - joints[:, i])
+
+    for side in ("left", "right"):
+        wrist = f"{side}_hand"
+        at = {f"{finger}_{k}": mean[names.index(f"{side}_{finger}_{k}")] for finger in FINGERS for k in (1, 2, 3)}
+        for finger, ratio in PROXIMAL_OVER_MIDDLE.items():
+            first, second, third = (at[f"{finger}_{k}"] for k in (1, 2, 3))
+            missing = ratio * np.linalg.norm(third - second) - np.linalg.norm(second - first)
+            towards(f"{side}_{finger}_1", wrist, missing / np.linalg.norm(mean[names.index(wrist)] - first))
+        towards(f"{side}_thumb_1", wrist, THUMB_TO_WRIST)
+        towards(f"{side}_thumb_2", f"{side}_thumb_3", THUMB_TO_NEXT)
+    return joints
+
+
+def bend_at_knuckles(dense: np.ndarray, template: np.ndarray, places: dict[str, np.ndarray], names: list[str]) -> None:
+    """Give the flesh between web and knuckle to the finger, in place, so that it bends where the joint is."""
+
+    def rising(x: np.ndarray, start: float, end: float) -> np.ndarray:
+        t = np.clip((x - start) / (end - start), 0, 1)
+        return t * t * (3 - 2 * t)
+
+    for side in ("left", "right"):
+        across = places[f"{side}_index_1"] - places[f"{side}_pinky_1"]
+        hand = names.index(f"{side}_hand")
+        for finger in PROXIMAL_OVER_MIDDLE:
+            knuckle = places[f"{side}_{finger}_1"]
+            along = places[f"{side}_{finger}_2"] - knuckle
+            along /= np.linalg.norm(along)
+            sideways = across - (across @ along) * along
+            sideways /= np.linalg.norm(sideways)
+            offset = template - knuckle
+            beside = 1 - rising(np.abs(offset @ sideways), 0.006, 0.012)
+            share = rising(offset @ along, -0.008, 0.010) * beside
+            share *= np.linalg.norm(offset, axis=1) < 0.06
+            moved = share * dense[:, hand]
+            dense[:, hand] -= moved
+            dense[:, names.index(f"{side}_{finger}_1")] += moved
 
 
 def own_axes(labels: list[str], heads: np.ndarray) -> np.ndarray:
@@ -137,7 +192,7 @@ def main() -> None:
         raise SystemExit(f"source bones without a place: {lost}")
     points = [row[2] for row in table] + ["eye.L", "eye.R"]
     point_names = [*names, "left_eye", "right_eye"]
-    joints = heads[:, [labels.index(name) for name in points]]
+    joints = move_knuckles(heads[:, [labels.index(name) for name in points]], point_names)
 
     # skinning: sum the source bones of each of ours, keep the strongest
     weight, index = model.vertex_bone_weights.numpy(), model.vertex_bone_indices.numpy()
@@ -145,6 +200,8 @@ def main() -> None:
     mine = np.array([taken[name] for name in labels])
     for k in range(weight.shape[1]):
         np.add.at(dense, (np.arange(len(weight)), mine[index[:, k]]), weight[:, k])
+    mean_places = dict(zip(point_names, joints.mean(axis=0)))
+    bend_at_knuckles(dense, vertices.mean(axis=0), mean_places, names)
     order = np.argsort(-dense, axis=1)[:, :INFLUENCES]
     kept = np.take_along_axis(dense, order, axis=1)
     whole = np.round(255 * kept / kept.sum(axis=1, keepdims=True)).astype(np.int64)

@@ -5,6 +5,11 @@
 The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head poses and joints, split by subject); the
 rendered folder holds train/ and val/ (clips) and hands_train/ and hands_val/ (hands) as `egopose synth` writes them.
 Every call continues where the last one stopped.
+
+The shipped weights come from two rounds: all stages (FIRST), then, after the knuckles of the body asset were moved and
+everything was rendered anew, a second round from the weights of the first:
+
+    python tools/train_default.py ... --work runs/nano2 --init runs/nano/all/best.safetensors
 """
 
 from __future__ import annotations
@@ -19,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-STAGES: dict[str, dict[str, Any]] = {
+FIRST: dict[str, dict[str, Any]] = {
     # what a stage changes in configs/<size>.yaml
     "motion": {},
     "hands": {
@@ -41,8 +46,22 @@ STAGES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+SECOND: dict[str, dict[str, Any]] = {
+    "hands": {
+        **FIRST["hands"], "steps": 4000, "warmup": 50, "eval_every": 500,
+        # what whole images are read with as well stays as it is
+        "train_only": ["hand_encoder", "hand_head", "decoder", "decoder_norm", "queries"],
+    },
+    "images": {**FIRST["images"], "steps": 1000},
+    "all": {**FIRST["all"], "steps": 300},
+}  # fmt: skip
+"""Stages that start from earlier weights (--init)."""
 
-def stage_config(stage: str, size: str, motion: Path, rendered: Path | None, work: Path, init: Path | None) -> Any:
+
+def stage_config(
+    stages: dict[str, dict[str, Any]], stage: str, size: str, motion: Path, rendered: Path | None, work: Path,
+    init: Path | None,
+) -> Any:  # fmt: skip
     """Settings of a stage."""
     from egopose.config import load_config
     from egopose.train.config import TrainConfig
@@ -52,7 +71,7 @@ def stage_config(stage: str, size: str, motion: Path, rendered: Path | None, wor
         "motion": [str(motion / "train_exact.npz"), str(motion / "train_retarget.npz")],
         "held_out_motion": [str(motion / "val.npz")],
         "out": str(work / stage),
-        **STAGES[stage],
+        **stages[stage],
     }
     if rendered is not None and stage != "motion":
         values.update(crops=[str(rendered / "hands_train")])
@@ -73,8 +92,9 @@ def main() -> None:
     parser.add_argument("--size", default="nano")
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
     parser.add_argument(
-        "--stages", nargs="*", choices=list(STAGES), help="by default motion, and hands, images and all with --rendered"
+        "--stages", nargs="*", choices=list(FIRST), help="by default motion, and hands, images and all with --rendered"
     )
+    parser.add_argument("--init", type=Path, help="start a second round from these weights")
     parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
     parser.add_argument(
         "--ship", action="store_true", help="calibrate the best weights so far and write them into the package"
@@ -86,15 +106,18 @@ def main() -> None:
     from egopose.train.ship import ship, training_log
     from egopose.train.stages import run_training
 
+    known = FIRST if options.init is None else SECOND
     stages = options.stages
     if stages is None:
-        stages = ["motion"] if options.rendered is None else list(STAGES)
+        stages = ["motion"] if options.rendered is None else list(known)
     try:
-        done: Path | None = None
-        for stage in STAGES:
+        done: Path | None = options.init
+        for stage in known:
             best = options.work / stage / "best.safetensors"
             if stage in stages:
-                config = stage_config(stage, options.size, options.motion_data, options.rendered, options.work, done)
+                config = stage_config(
+                    known, stage, options.size, options.motion_data, options.rendered, options.work, done
+                )
                 result = run_training(config, max_seconds=options.seconds)
                 print(
                     f"{stage}: step {result['step']} of {result['steps']}, {result['seconds']} s "
@@ -105,7 +128,7 @@ def main() -> None:
             if best.exists():
                 done = best
         if options.ship:
-            reached = [stage for stage in STAGES if (options.work / stage / "best.safetensors").exists()]
+            reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
             text = ship(
                 options.work, reached, ROOT / "egopose" / "weights", options.size,
                 motion=options.motion_data / "val.npz",

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -117,6 +118,8 @@ class Trainer:
         self.ema = Ema(self.model, config.ema)
         self.step, self.seconds, self.best = 0, 0.0, math.inf
         self.out = Path(config.out)
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead: tuple[int, Future[Batch]] | None = None
         self.parallel: nn.Module = self.model
         if self.world > 1:
             self.parallel = torch.nn.parallel.DistributedDataParallel(self.model, find_unused_parameters=True)
@@ -174,6 +177,16 @@ class Trainer:
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         return True
 
+    def _next_batch(self) -> Batch:
+        """The batch of this step; the one after it is made meanwhile, as it depends on its number alone."""
+        ready = self._ahead
+        if ready is None or ready[0] != self.step:
+            ready = (self.step, self._maker.submit(self.source.batch, self.step))
+        batch = ready[1].result()
+        if self.step + 1 < self.config.steps:
+            self._ahead = (self.step + 1, self._maker.submit(self.source.batch, self.step + 1))
+        return batch
+
     def train_step(self) -> dict[str, float]:
         """One optimiser step.
 
@@ -181,7 +194,7 @@ class Trainer:
             EgoposeError: The loss is not finite.
         """
         config = self.config
-        batch = self.source.batch(self.step).to(self.device)
+        batch = self._next_batch().to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * learning_rate(self.step, config)
         self.model.train()
