@@ -34,7 +34,7 @@ def find_chromium() -> str | None:
     return wanted or next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 """Seconds for anything that takes a moment on an idle machine; a test may share its cores with many others."""
 
 
@@ -44,7 +44,7 @@ class Page:
     def __init__(self, address: str) -> None:
         from websockets.sync.client import connect
 
-        self._socket = connect(address, max_size=None, proxy=None)
+        self._socket = connect(address, max_size=None, proxy=None, open_timeout=PATIENCE_S, ping_interval=None)
         self._number = 0
         self.errors: list[str] = []
         self.requests: list[str] = []
@@ -171,7 +171,7 @@ class Browser:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         port_file = Path(profile, "DevToolsActivePort")
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while not (port_file.exists() and port_file.read_text().strip()):
             if self._process.poll() is not None or time.monotonic() > end:
                 self.__exit__(None, None, None)
@@ -179,7 +179,7 @@ class Browser:
             time.sleep(0.05)
         port = int(port_file.read_text().split()[0])
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{port}/json/list", timeout=30) as answer:
+        with opener.open(f"http://127.0.0.1:{port}/json/list", timeout=PATIENCE_S) as answer:
             tabs = json.load(answer)
         self.page = Page(next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page"))
 

@@ -17,7 +17,7 @@ from egopose import cli
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "egopose", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600)
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=1800)
 
 
 def test_help_needs_no_heavy_module() -> None:
@@ -41,12 +41,16 @@ def test_the_core_loads_no_heavy_module() -> None:
 
 
 def test_importing_egopose_costs_little_beyond_numpy() -> None:
-    code = "import time, numpy; t = time.perf_counter(); import egopose; print(time.perf_counter() - t)"
+    code = (
+        "import time; s = time.perf_counter(); import numpy; t = time.perf_counter(); import egopose;"
+        "print(time.perf_counter() - t, t - s)"
+    )
     times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(3)
     ]
-    assert min(times) < 0.1
+    # a slow machine is slow with numpy too
+    assert min(float(own) for own, _ in times) < max(0.1, min(float(numpy) for _, numpy in times))
 
 
 @pytest.mark.parametrize(
@@ -84,9 +88,12 @@ def test_sigterm_leaves_nothing_behind(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "egopose", "demo", "--out", "d"], cwd=tmp_path, stdout=subprocess.DEVNULL
     )
-    time.sleep(2.5)
+    end = time.monotonic() + 300
+    while not any(p.is_file() for p in tmp_path.rglob("*")) and time.monotonic() < end:
+        assert process.poll() is None
+        time.sleep(0.01)
     process.terminate()
-    assert process.wait(timeout=60) in (143, -15)
+    assert process.wait(timeout=300) == 143
     assert [p.name for p in tmp_path.rglob("*") if ".tmp" in p.name] == []
 
 

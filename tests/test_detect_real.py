@@ -86,7 +86,7 @@ def test_killed_at_random_moments_with_two_workers(clips: Path, tmp_path: Path) 
         return subprocess.Popen([sys.executable, str(script), str(tmp_path / case)], env=environment, cwd=ROOT)
 
     begun = time.monotonic()
-    assert start("whole").wait(timeout=900) == 0
+    assert start("whole").wait(timeout=3000) == 0
     whole_s = time.monotonic() - begun
     moments = np.sort(np.random.default_rng().uniform(0.25, 0.9, 2)) * whole_s
     left: list[int] = []
@@ -95,15 +95,15 @@ def test_killed_at_random_moments_with_two_workers(clips: Path, tmp_path: Path) 
         time.sleep(moment)
         left += children_of(process.pid)
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=30)
-    assert start("killed").wait(timeout=900) == 0
+        process.wait(timeout=300)
+    assert start("killed").wait(timeout=3000) == 0
     one, two = (egopose.load(tmp_path / case / "out.npz") for case in ("whole", "killed"))
     assert one.uv_px.tobytes() == two.uv_px.tobytes(), f"killed after {moments} s"
     assert one.score.tobytes() == two.score.tobytes()
     assert one.provenance["notes"] == two.provenance["notes"]
     assert np.isfinite(one.uv_px[:, :, :17]).all(-1).mean() > 0.7
     # nobody works on for a process that is gone
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while any(running(child) for child in left) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not [child for child in left if running(child)]

@@ -15,7 +15,7 @@ import yaml
 from tests.docs_blocks import KEEP, ROOT, RUNNABLE, SHOWN, SMALLER, Runner, blocks, inside, matches, pages, untested
 from tests.docs_samples import PREPARE, arrays, write_samples
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 BLOCKS = {str(page.relative_to(ROOT)): blocks(page) for page in pages() if page.is_file()}
 RUN = [name for name, found in BLOCKS.items() if any(block.language in RUNNABLE for block in found)]

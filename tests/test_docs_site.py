@@ -29,7 +29,7 @@ SUITES = ("physical", "calibration", "compat")
 pytest.importorskip("sphinx", reason="the site needs the extra docs")
 pytest.importorskip("myst_parser", reason="the site needs the extra docs")
 pytestmark = [
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(2400),
     pytest.mark.skipif("EGOPOSE_TESTING_WHEEL" in os.environ, reason="the site is built from a checkout"),
 ]
 

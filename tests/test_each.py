@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from egopose.manifest import Manifest
 from egopose.pose import PoseSequence
 from egopose.skeleton import BODY17
 
-TAKES = 9
+TAKES, ROWS = 9, 150
 
 
 def sequence(seed: int, frames: int = 40, *, holes: bool = True) -> PoseSequence:
@@ -218,37 +217,59 @@ def alive(session: int) -> list[str]:
     return found
 
 
+def noted(table: Path) -> int:
+    """Rows that the manifest of a run holds."""
+    manifest = table.with_name(f"{table.stem}.convert.done.jsonl")
+    return manifest.read_bytes().count(b"\n") - 1 if manifest.exists() else 0
+
+
+def wait_for(table: Path, rows: int, process: subprocess.Popen[Any]) -> None:
+    """Until a run has noted so many rows, or has ended."""
+    end = time.monotonic() + 600
+    while noted(table) < rows and process.poll() is None:
+        assert time.monotonic() < end, "the run does not get on"
+        time.sleep(0.005)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_terminated_run_ends_at_once_and_goes_on(takes: Path, tmp_path: Path) -> None:
-    table = tmp_path / "many.csv"
-    rows = "".join(f"r{k},{takes}/pred_{k % TAKES}.npz\n" for k in range(150))
-    table.write_text("name,pred\n" + rows)
-    command = [sys.executable, "-m", "egopose", "convert", "{pred}", str(tmp_path / "out/{name}.trc")]
-    command += ["--each", str(table), "--workers", "2"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while len(list(tmp_path.glob("out/*.trc"))) < 20 and time.monotonic() < end:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
-    assert process.returncode == 143
-    assert "Traceback" not in said
-    done = len(list(tmp_path.glob("out/*.trc")))
-    assert 20 <= done < 150
-    assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
-    # killed outright, nothing can be cleaned up; but no worker stays behind
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while len(list(tmp_path.glob("out/*.trc"))) < done + 20 and time.monotonic() < end + 60:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    end = time.monotonic() + 20
-    while alive(process.pid) and time.monotonic() < end:
-        time.sleep(0.1)
-    assert not alive(process.pid)
-    assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
+    # on a machine that stalls a run may be over before it is seen to have begun: then from the start
+    for attempt in range(5):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        table = folder / "many.csv"
+        table.write_text("name,pred\n" + "".join(f"r{k},{takes}/pred_{k % TAKES}.npz\n" for k in range(ROWS)))
+        command = [sys.executable, "-m", "egopose", "convert", "{pred}", str(folder / "out/{name}.trc"),
+                   "--each", str(table), "--workers", "2"]  # fmt: skip
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(table, 20, process)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+        done = noted(table)
+        assert process.returncode == 143 or done == ROWS
+        assert "Traceback" not in said
+        assert not [p for p in folder.rglob("*") if ".tmp" in p.name]
+        if process.returncode != 143:
+            continue
+        # killed outright, nothing can be cleaned up; but no worker stays behind
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   start_new_session=True)  # fmt: skip
+        wait_for(table, done + 20, process)
+        process.kill()
+        killed = process.wait() == -signal.SIGKILL
+        end = time.monotonic() + 120
+        while alive(process.pid) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not alive(process.pid)
+        assert not [p for p in folder.rglob("*") if ".tmp" in p.name]
+        if killed:
+            break
+    else:
+        raise AssertionError("no run could be interrupted")
+    assert 20 <= done < ROWS
+    known = noted(table)
     finished = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     result = json.loads(finished.stdout)
-    assert result["done"] == 150
-    assert result["known"] >= 15
-    assert len(list(tmp_path.glob("out/*.trc"))) == 150
+    assert result["done"] == ROWS
+    assert result["known"] == known >= 40
+    assert len(list(folder.glob("out/*.trc"))) == ROWS

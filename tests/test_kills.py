@@ -25,7 +25,7 @@ from tools import kills, kills_jobs
 def test_a_killed_evaluation_leaves_whole_files_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     out = tmp_path / "table.json"
     command = [sys.executable, kills.__file__, "--kills", "2", "--verbs", "evaluate", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(out.read_text()).values()
     assert row["total"] == 2
@@ -35,7 +35,7 @@ def test_a_killed_evaluation_leaves_whole_files_and_ends_as_if_nothing_had_been(
 
 
 def test_every_verb_has_a_job_with_words_for_its_comparison() -> None:
-    assert set(kills_jobs.JOBS) == {"predict", "triangulate", "synth", "train", "evaluate"}
+    assert set(kills_jobs.JOBS) == {"predict", "predict-video", "triangulate", "synth", "train", "evaluate"}
     assert all(job.compared for job in kills_jobs.JOBS.values())
 
 
@@ -91,7 +91,8 @@ def test_kills_come_by_processor_time(tmp_path: Path) -> None:
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == -9
-    assert 0.25 < usage.ru_utime + usage.ru_stime < 2
+    # long before its own end, however late this process gets its turn
+    assert 0.25 < usage.ru_utime + usage.ru_stime < 20
     ended = subprocess.Popen([sys.executable, "-c", ""])
     assert not kills.kill_after(ended.pid, 60.0, signal.SIGKILL)
     assert ended.wait() == 0

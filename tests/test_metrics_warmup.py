@@ -34,13 +34,15 @@ def test_warm_up_reports_and_covers_the_calls() -> None:
 
 def test_a_first_number_needs_no_compiler() -> None:
     code = (
-        "import numpy as np, sys, time; a = np.random.default_rng(0).normal(size=(100, 17, 3));t = time.perf_counter();"
+        "import sys, time; s = time.perf_counter(); import numpy as np; own = time.perf_counter() - s;"
+        "a = np.random.default_rng(0).normal(size=(100, 17, 3)); t = time.perf_counter();"
         "from egopose.metrics import mpjpe; x = mpjpe(a, a + 1, reduce='micro');"
-        "print(time.perf_counter() - t, 'numba' in sys.modules)"
+        "print(time.perf_counter() - t, 'numba' in sys.modules, own)"
     )
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(3)
     ]
     assert all(run[1] == "False" for run in runs)
-    assert min(float(run[0]) for run in runs) < 0.3
+    # a slow machine is slow with numpy too
+    assert min(float(run[0]) for run in runs) < max(0.3, 3 * min(float(run[2]) for run in runs))

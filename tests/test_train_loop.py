@@ -304,7 +304,7 @@ def test_two_processes_stay_equal_and_one_writes(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0",
          "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(script)],
-        capture_output=True, text=True, check=False, timeout=180, cwd=root,
+        capture_output=True, text=True, check=False, timeout=1200, cwd=root,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root},
     )  # fmt: skip
     assert "SAME" in done.stdout, done.stderr[-2000:]

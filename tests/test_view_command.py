@@ -118,7 +118,7 @@ def test_the_live_scene_serves_this_machine_only() -> None:
         unknown = pose.replace(xyz=np.full_like(pose.xyz, np.nan), status=None)
         scene.show(unknown, 0)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(scene.address, timeout=20) as answer:
+        with opener.open(scene.address, timeout=120) as answer:
             assert answer.status == 200
     finally:
         scene.close()

@@ -212,15 +212,23 @@ def test_hostile_names_stay_text(page: Page, tmp_path: Path) -> None:
 
 
 def test_sixty_seconds_answer_quickly(page: Page, tmp_path: Path) -> None:
-    pose, truth = pair(1800)
-    save_scene_page(tmp_path / "long.html", pose, against=truth, rig=ring_rig())
-    start = time.monotonic()
-    page.open(tmp_path / "long.html")
-    page.wait_for(READY)
-    assert time.monotonic() - start < 10
-    each = page.run(
-        "(() => { const t = performance.now(); for (let i = 0; i < 20; i++) { egoposeViewer.setFrame(90 * i);"
-        " egoposeViewer.redraw(); } return (performance.now() - t) / 20; })()"
-    )
-    assert each < 100  # milliseconds a frame on a processor alone
+    def measure(frames: int) -> tuple[float, float]:
+        """Seconds until the page is ready, and milliseconds of a typical frame."""
+        pose, truth = pair(frames)
+        save_scene_page(tmp_path / "long.html", pose, against=truth, rig=ring_rig())
+        start = time.monotonic()
+        page.open(tmp_path / "long.html")
+        page.wait_for(READY)
+        ready = time.monotonic() - start
+        each = page.run(
+            "Array.from({length: 20}, (_, i) => { const t = performance.now();"
+            f" egoposeViewer.setFrame({frames // 20} * i); egoposeViewer.redraw(); return performance.now() - t; }})"
+        )
+        return ready, float(np.median(each))
+
+    short_ready, short_each = measure(60)
+    ready, each = measure(1800)
+    # on a machine that is slow or busy a two-second clip takes its time too
+    assert ready < max(10, 20 * short_ready)
+    assert each < max(100, 5 * short_each)
     assert page.errors == []

@@ -103,7 +103,7 @@ def find_pythons() -> dict[str, str]:
     return found
 
 
-def run(command: list[str], cwd: Path, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], cwd: Path, timeout: float = 3600) -> subprocess.CompletedProcess[str]:
     """Run without raising; nothing of the caller's Python leaks in."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON") and k != "VIRTUAL_ENV"}
     env["NUMBA_CACHE_DIR"] = str(cwd / "numba")
