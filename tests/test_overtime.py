@@ -10,7 +10,7 @@ from egopose.observations import Observations2D
 from egopose.pose import JointStatus
 from egopose.skeleton import BODY17, BODY17_HANDS
 from egopose.triangulate import TriangulateConfig, triangulate, triangulate_take
-from egopose.triangulate.overtime import SmoothingConfig, estimate_bones, tree_order
+from egopose.triangulate.overtime import SmoothingConfig, error_covariance, estimate_bones, tree_order
 from tests.synthetic import Scene, walking_scene
 
 # quantiles of chi-square with three degrees of freedom
@@ -62,6 +62,38 @@ def test_error_bars_hold_with_turned_and_late_cameras_wrong_joints_and_exchanged
     half, ninety = coverage(take.pose.replace(xyz=moved.astype(np.float32), covariance=covariance), truth)
     assert 0.45 <= half <= 0.55
     assert 0.85 <= ninety <= 0.95
+
+
+def test_the_error_bar_is_the_error_of_a_smooth_motion_and_its_posterior_is_too_wide() -> None:
+    from egopose.kernels import smoothing
+
+    # sines measured with known noise; the agility is the one that foretells left-out measurements best
+    t, sd, rng = np.arange(420) / 60.0, 0.003, np.random.default_rng(41)
+    truth = np.stack([0.3 * np.sin(5 * t), 0.2 * np.cos(7 * t + 1), 0.1 * np.sin(9 * t)], axis=1)
+    info = np.broadcast_to(np.eye(3) / sd**2, (t.size, 3, 3)).copy()
+    out, covariance, ones = np.empty((t.size, 3)), np.empty((t.size, 3, 3)), np.ones(t.size)
+    middle, noisy = slice(60, -60), [truth + rng.normal(0, sd, truth.shape) for _ in range(60)]
+
+    def held_out(q: float) -> float:
+        total = 0.0
+        for mean in noisy[:12]:
+            smoothing.smooth_joint(t, mean, info, ones, q, 2.0, 2.0, 3, out, covariance)
+            total += smoothing.held_out(mean, info, ones, out, covariance)
+        return total
+
+    best = max(10.0 ** np.arange(0.0, 6.1, 0.5), key=held_out)
+    squared = []
+    for mean in noisy:
+        smoothing.smooth_joint(t, mean, info, ones, best, 2.0, 2.0, 3, out, covariance)
+        squared.append(((out - truth)[middle] ** 2).sum(-1).mean())
+    claimed = error_covariance(covariance[:, None], info[:, None], 3)[:, 0]
+    posterior, stated = (np.trace(c[middle], axis1=1, axis2=2).mean() for c in (covariance, claimed))
+    assert np.mean(squared) < 0.95 * posterior
+    assert np.mean(squared) == pytest.approx(stated, rel=0.06)
+    # a lone measurement is not smoothed, and white acceleration is taken at its word
+    alone = np.eye(3)[None, None] * sd**2
+    np.testing.assert_allclose(error_covariance(alone, info[:1, None], 3), alone, rtol=1e-12)
+    np.testing.assert_array_equal(error_covariance(covariance[:, None], info[:, None], 2), covariance[:, None])
 
 
 def test_sigma_is_the_trace_of_the_covariance(rough: Scene) -> None:
