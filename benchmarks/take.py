@@ -134,6 +134,18 @@ def long_take(minutes: float = 10.0) -> dict[str, float]:
     }  # fmt: skip
 
 
+def ablation(seeds: range) -> dict[str, dict[str, float]]:
+    """All stages, and all but one."""
+    full = TriangulateConfig(refine_cameras=True)
+    rows = {"frame by frame (raw)": measure(TriangulateConfig(raw=True), seeds), "all": measure(full, seeds)}
+    for stage in WITHOUT:
+        without = msgspec.structs.replace(full, **{stage: False})
+        rows[f"all without {stage.replace('_', ' ')}"] = measure(without, seeds)
+    no_bones = msgspec.structs.replace(full.smoothing, bones=False)
+    rows["all without bone lengths"] = measure(msgspec.structs.replace(full, smoothing=no_bones), seeds)
+    return rows
+
+
 def inside(row: dict[str, float], part: str) -> str:
     """Percent of the errors inside the 50 % and the 90 % ellipsoid."""
     return f"{100 * row[f'{part}_50']:.0f} / {100 * row[f'{part}_90']:.0f}"
@@ -171,32 +183,31 @@ def render() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables-only", action="store_true")
-    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--offset-seeds", type=int, default=8)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--parts", default="long,offsets,ablation", help="what to measure; the rest stays as stored")
     options = parser.parse_args()
     if options.tables_only:
         render()
         return
     warnings.simplefilter("ignore")
-    seeds = range(options.seeds)
-    full = TriangulateConfig(refine_cameras=True)
-    result: dict = {"long": long_take(options.minutes)} if options.minutes else {}
-    if not options.minutes and "long" in stored("take"):
-        result["long"] = stored("take")["long"]
-    result["offsets"] = offsets(range(options.offset_seeds))
-    print(result, flush=True)
-    ablation = {"frame by frame (raw)": measure(TriangulateConfig(raw=True), seeds)}
-    ablation["all"] = measure(full, seeds)
-    for stage in WITHOUT:
-        ablation[f"all without {stage.replace('_', ' ')}"] = measure(
-            msgspec.structs.replace(full, **{stage: False}), seeds
-        )
-    no_bones = msgspec.structs.replace(full.smoothing, bones=False)
-    ablation["all without bone lengths"] = measure(msgspec.structs.replace(full, smoothing=no_bones), seeds)
-    for name, row in ablation.items():
-        print(f"{name:32s}", {key: round(value, 3) for key, value in row.items()}, flush=True)
-    store("take", {**result, "ablation": ablation, "seeds": options.seeds})
+    try:
+        result = stored("take")
+    except FileNotFoundError:
+        result = {}
+    for part in options.parts.split(","):
+        if part == "long":
+            result[part] = long_take(options.minutes)
+        elif part == "offsets":
+            result[part] = offsets(range(options.offset_seeds))
+        elif part == "ablation":
+            result[part], result["seeds"] = ablation(range(options.seeds)), options.seeds
+        else:
+            parser.error(f"no part is named {part!r}")
+        print(part, result[part], flush=True)
+        result.pop("machine", None)
+        store("take", result)
     render()
 
 

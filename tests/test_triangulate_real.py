@@ -9,6 +9,7 @@ import pytest
 
 from egopose.pose import JointStatus
 from egopose.triangulate import TriangulateConfig, build_report, triangulate_points, triangulate_take
+from egopose.triangulate.refine import refine_rig
 from egopose.triangulate.report import bone_variation
 from egopose.triangulate.take import Take, solve_frames
 from tests.real_captures import caliscope_charuco4, pose2sim_single, pyxy3d_holistic4
@@ -50,6 +51,30 @@ def test_report_shows_the_biased_cameras(shared_data):
     assert abs(rows["cam03"]["bias_u_px"]) > 8
     assert report["threshold"]["source"] == "estimated"
     assert 30 < report["threshold"]["threshold_px"] < 100
+
+
+def test_refined_cameras_halve_what_the_calibration_adds(shared_data):
+    capture = pose2sim_single(shared_data)
+    views = capture.observations.n_views
+    uv = capture.observations.uv_px.reshape(views, -1, 2).astype(float)
+    score = capture.observations.score.reshape(views, -1).astype(float)
+    refined = refine_rig(capture.rig, capture.observations, threshold_px=60.0)
+
+    def medians(cameras, least: float) -> tuple[float, float]:
+        seen = np.where((score >= least)[..., None], uv, np.nan)
+        solved = triangulate_points(cameras, seen, score, threshold=25.0)
+        distance = np.linalg.norm(np.stack([c.project(solved.points) for c in cameras]) - seen, axis=-1)
+        return float(np.median(distance[solved.used])), float(solved.used.sum() / np.isfinite(distance).sum())
+
+    # 9.8 px is the median over the views that agree within 25 px
+    before, agreeing_before = medians(capture.rig.cameras, 0.0)
+    after, agreeing_after = medians(refined.rig.cameras, 0.0)
+    assert before == pytest.approx(9.8, abs=0.05)
+    assert after <= 6.75
+    # more views agree, and better
+    assert agreeing_after > agreeing_before + 0.05
+    assert medians(refined.rig.cameras, 0.5)[0] <= 6.25
+    assert medians(refined.rig.cameras, 0.6)[0] <= 5.75
 
 
 @pytest.mark.parametrize("method", ["robust", "linear"])
