@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from egopose import __version__
 from egopose.errors import EgoposeError
+from egopose.files import remove_unfinished
 
 DEFAULT = "CONFIG"
 """The entry of a table that takes every word which is no verb of its own."""
@@ -149,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     finally:
+        remove_unfinished()
         signal.signal(signal.SIGTERM, previous)
 
 

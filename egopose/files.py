@@ -19,6 +19,8 @@ from egopose.errors import EgoposeError
 
 MAX_JSON_BYTES = 8 << 30
 MAX_JSON_DEPTH = 64
+_unfinished: dict[Path, int] = {}
+"""Temporary names that were given and are not known to be gone, with the process that asked for them."""
 
 
 def _write_error(path: Path, error: OSError) -> EgoposeError:
@@ -51,6 +53,7 @@ def rename_folder(part: Path, target: Path) -> None:
             os.fsync(stream.fileno())
     _sync_folder(part)
     part.rename(target)
+    _unfinished.pop(part, None)
     _sync_folder(target.parent)
 
 
@@ -102,7 +105,23 @@ def temporary_beside(path: Path, suffix: str) -> Path:
                     shutil.rmtree(entry.path, ignore_errors=True)
                 else:
                     os.unlink(entry.path)
-    return path.parent / f"{start}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    temporary = path.parent / f"{start}{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+    _unfinished[temporary] = os.getpid()
+    return temporary
+
+
+def remove_unfinished() -> None:
+    """Remove what this process was writing when it was interrupted.
+
+    Blocks clean up after themselves, but not when a signal comes just as one is left: then the exception keeps it alive.
+    """
+    for path in [path for path, pid in list(_unfinished.items()) if pid == os.getpid()]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        _unfinished.pop(path, None)
 
 
 @contextlib.contextmanager
@@ -149,6 +168,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        _unfinished.pop(temporary, None)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -153,3 +157,65 @@ def test_a_folder_takes_its_name_after_its_files_reached_the_disk(
     before = {Path(name).name for name, renamed in synced if not renamed}
     assert before == {"a", "b", ".part"}
     assert (str(tmp_path), True) in synced
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_interrupt_at_any_line_of_the_writer_leaves_nothing_behind(tmp_path: Path, old: bytes | None) -> None:
+    path = tmp_path / "x.bin"
+    lines, interrupted, helped = 0, 0, 0
+
+    def interrupt_at(wanted: int) -> Callable[..., Any]:
+        def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+            nonlocal lines
+            if frame.f_code.co_filename not in (files.__file__, contextlib.__file__):
+                return None
+            lines += event == "line"
+            if event == "line" and lines == wanted:
+                raise KeyboardInterrupt
+            return trace
+
+        return trace
+
+    before = sys.gettrace()
+    for wanted in range(1, 500):
+        path.unlink(missing_ok=True)
+        if old is not None:
+            path.write_bytes(old)
+        lines = 0
+        sys.settrace(interrupt_at(wanted))
+        try:
+            with files.atomic_write(path) as stream:
+                stream.write(b"new")
+        except KeyboardInterrupt:
+            interrupted += 1
+            sys.settrace(before)
+            # as in the command line, the exception still holds the blocks that it left
+            helped += any(p.name != "x.bin" for p in tmp_path.iterdir())
+            files.remove_unfinished()
+            assert [p.name for p in tmp_path.iterdir()] in ([], ["x.bin"])
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        assert [p.name for p in tmp_path.iterdir()] in ([], ["x.bin"])
+        assert (path.read_bytes() if path.exists() else None) in (old, b"new")
+    assert interrupted > 15
+    # on the way out of a block, say, before its cleaning has begun
+    assert helped > 0
+    assert path.read_bytes() == b"new"
+
+
+def test_a_stopped_command_removes_what_it_was_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from egopose import cli
+
+    def stopped(*_: object) -> int:
+        for suffix in (".tmp", ".part"):
+            temporary = files.temporary_beside(tmp_path / "x", suffix)
+            temporary.write_bytes(b"half") if suffix == ".tmp" else temporary.mkdir()
+        raise SystemExit(143)
+
+    monkeypatch.setattr(cli, "run_verb", stopped)
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "a", "b"])
+    assert list(tmp_path.iterdir()) == []

@@ -79,6 +79,20 @@ def test_truncated_foreign_and_other_versions_are_refused(path: Path, tmp_path: 
         load_weights(path, expect=ModelConfig())
 
 
+def test_a_full_disk_is_said_in_one_line(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    def full(state: object, name: str, **_: object) -> None:
+        Path(name).write_bytes(b"half")
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    model = load_weights(path).model()
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(EgoposeError, match=r"full\.safetensors: cannot write .*No space left on device"):
+        save_weights(tmp_path / "full.safetensors", model)
+    assert not list(tmp_path.rglob("*full*"))
+
+
 def test_weights_of_another_network_are_refused(path: Path, tmp_path: Path) -> None:
     from egopose.model.weights import hash_tensors
 

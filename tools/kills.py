@@ -106,7 +106,7 @@ class Outcome:
     resumed: int = 0
     unlike: list[str] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
-    leftovers: int = 0
+    leftovers: list[str] = field(default_factory=list)
     wrong_exit: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def torment(job: Job, work: Path, kills: int, rng: random.Random) -> Outcome:
                 found.wrong_exit.append(f"{name}: {status}")
             found.incomplete += [f"{name} round {round_}: {what}" for what in incomplete(out)]
             if number != signal.SIGKILL and status in (143, 130):
-                found.leftovers += len(leftovers(out))
+                found.leftovers += [f"{name} round {round_}: {what}" for what in leftovers(out)]
         status, _ = finish(start(job, work, out))
         found.resumed += 1
         if status != 0:
@@ -168,7 +168,7 @@ def torment(job: Job, work: Path, kills: int, rng: random.Random) -> Outcome:
         else:
             found.unlike += [f"round {round_}: {what}" for what in different(wanted, out)]
             # the resumed run takes away what a SIGKILL left
-            found.leftovers += len(leftovers(out))
+            found.leftovers += [f"round {round_}, resumed: {what}" for what in leftovers(out)]
         if found.good:
             shutil.rmtree(out)
         round_ += 1
@@ -277,7 +277,7 @@ def write_table(table: dict[str, Any]) -> None:
     rows = []
     for verb, row in table.items():
         counts = [row["kills"].get(name, 0) for name in ("SIGKILL", "SIGTERM", "SIGINT")]
-        wrong = [len(row["incomplete"]), len(row["unlike"]), row["leftovers"]]
+        wrong = [len(row[name]) for name in ("incomplete", "unlike", "leftovers")]
         rows.append([f"`{verb}`", row["undisturbed_s"], *counts, row["resumed"], *wrong, row["compared"]])
     trials = []
     for name in ("full_disk", "read_only", "no_locks"):

@@ -75,6 +75,7 @@ def save_weights(
     Raises:
         EgoposeError: The file cannot be written or the notes are not JSON.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     state = {}
@@ -95,7 +96,12 @@ def save_weights(
         "notes": text,
     }
     with atomic_path(path) as temporary:
-        save_file(state, str(temporary), metadata=metadata)
+        try:
+            save_file(state, str(temporary), metadata=metadata)
+        except SafetensorError as error:
+            raise EgoposeError(
+                f"{path}: cannot write ({' '.join(str(error).split())}); choose a place with room"
+            ) from error
     return digest
 
 
