@@ -113,7 +113,7 @@ def temporary_beside(path: Path, suffix: str) -> Path:
 def remove_unfinished() -> None:
     """Remove what this process was writing when it was interrupted.
 
-    Blocks clean up after themselves, but not when a signal comes just as one is left: then the exception keeps it alive.
+    Blocks clean up after themselves, but not when a signal comes just as one is left: the exception keeps it alive.
     """
     for path in [path for path, pid in list(_unfinished.items()) if pid == os.getpid()]:
         if path.is_dir() and not path.is_symlink():
