@@ -96,3 +96,32 @@ def test_a_known_vulnerability_fails(check: ModuleType, tmp_path: Path, capsys: 
     assert not check.check_vulnerabilities(tmp_path, tool, False)
     assert "x 1: PYSEC-1, fixed in 2" in capsys.readouterr().out
     assert not check.check_vulnerabilities(tmp_path, fake_tool(tmp_path, "sys.exit('broken')"), False)
+
+
+ANSWERS = {
+    "none": ("sys.exit('requests.exceptions.ConnectionError: HTTP 404')", 0, "VULNERABILITIES WERE NOT CHECKED"),
+    "all skipped": ("answer([{'name': 'numpy', 'skip_reason': 'not found'}])", 0, "VULNERABILITIES WERE NOT CHECKED"),
+    "clean": ("answer([{'name': 'numpy', 'version': '2', 'vulns': []}])", 0, "the release check passes\n"),
+    "known": ("answer([{'name': 'numpy', 'version': '2', 'vulns': [{'id': 'PYSEC-1', 'fix_versions': ['3']}]}])",
+              1, "numpy 2: PYSEC-1, fixed in 3"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_the_whole_check_by_what_the_service_answers(
+    check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str
+) -> None:
+    content, status, said = ANSWERS[answer]
+    program = "import json\ndef answer(found):\n    json.dump({'dependencies': found}, open(out, 'w'))\n" + content
+    fake_tool(tmp_path, program)
+    monkeypatch.setattr(check, "check_licences", lambda out: True)
+    monkeypatch.setattr(check, "write_bill", lambda out, tool: True)
+    # of an earlier run, when the service answered
+    (tmp_path / "audit.json").write_text("{}")
+    words = ["--tools", str(tmp_path), "--out", str(tmp_path)]
+    assert check.main(words) == status
+    assert said in capsys.readouterr().out
+    assert (tmp_path / "audit.json").exists() == (answer in ("clean", "known"))
+    # where the answer is asked for, none is a failure
+    assert check.main([*words, "--require-audit"]) == (0 if answer == "clean" else 1)
+    assert ("the release check FAILS" in capsys.readouterr().out) == (answer != "clean")

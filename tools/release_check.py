@@ -58,6 +58,9 @@ KNOWN = {
 }
 """Packages without a licence in their metadata: what it is and where that stands."""
 
+AUDIT_LACKS = "; VULNERABILITIES WERE NOT CHECKED: no advisory service answered"
+"""Ends the last line when nothing was looked up: a check that was not made is no clean result."""
+
 BUNDLED = {
     "GPL": ("libx264", "libx265", "libxvidcore", "libpostproc"),
     "LGPL": ("libavcodec", "libavformat", "libavutil", "libavfilter", "libavdevice", "libswscale", "libswresample",
@@ -310,6 +313,7 @@ def check_vulnerabilities(out: Path, tool: str | None, required: bool) -> bool:
         tool: pip-audit, or None.
         required: Without it an audit that cannot be done (no tool, no service) says so and passes.
     """
+    (out / "audit.json").unlink(missing_ok=True)
     if tool is None:
         print("vulnerabilities: pip-audit is not installed; not checked")
         return not required
@@ -334,7 +338,6 @@ def check_vulnerabilities(out: Path, tool: str | None, required: bool) -> bool:
             print(f"vulnerabilities: pip-audit failed: {last}")
             return False
         found = json.loads(target.read_text())
-    (out / "audit.json").write_text(json.dumps(found, indent=1) + "\n")
     bad = [
         (d["name"], d["version"], v["id"], v.get("fix_versions"))
         for d in found["dependencies"]
@@ -345,6 +348,7 @@ def check_vulnerabilities(out: Path, tool: str | None, required: bool) -> bool:
     if not looked_up:
         print("vulnerabilities: the index answered about no package (a mirror without advisories); not checked")
         return not required
+    (out / "audit.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"vulnerabilities: {looked_up} packages looked up, {len(bad)} known; {out / 'audit.json'}")
     for name, version, identity, fixed in bad:
         print(f"  REFUSED: {name} {version}: {identity}, fixed in {', '.join(fixed or []) or 'no release'}")
@@ -394,7 +398,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.licences_only:
         good &= check_vulnerabilities(options.out, find_tool("pip-audit", options.tools), options.require_audit)
         good &= write_bill(options.out, find_tool("cyclonedx-py", options.tools))
-    print("the release check passes" if good else "the release check FAILS")
+    unknown = "" if options.licences_only or (options.out / "audit.json").exists() else AUDIT_LACKS
+    print(f"the release check {'passes' if good else 'FAILS'}{unknown}")
     return 0 if good else 1
 
 
