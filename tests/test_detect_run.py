@@ -193,7 +193,7 @@ def test_killed_at_any_moment_and_resumed_the_result_has_the_same_bits(tmp_path:
         return subprocess.Popen([*command, str(tmp_path / case)], env=environment, cwd=ROOT)
 
     begun = time.monotonic()
-    assert start("whole").wait(timeout=60) == 0
+    assert start("whole").wait(timeout=900) == 0
     whole_s = time.monotonic() - begun
     rng = np.random.default_rng()
     moments = np.sort(rng.uniform(0.3, 0.95, 3)) * whole_s
@@ -201,8 +201,8 @@ def test_killed_at_any_moment_and_resumed_the_result_has_the_same_bits(tmp_path:
         process = start("killed")
         time.sleep(moment)
         process.send_signal(signal.SIGKILL)
-        process.wait(timeout=30)
-    assert start("killed").wait(timeout=60) == 0
+        process.wait(timeout=300)
+    assert start("killed").wait(timeout=900) == 0
     one, two = (egopose.load(tmp_path / case / "out.npz") for case in ("whole", "killed"))
     assert one.uv_px.tobytes() == two.uv_px.tobytes(), f"killed after {moments} s"
     assert one.score.tobytes() == two.score.tobytes()
