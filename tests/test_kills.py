@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,3 +118,42 @@ def test_a_resumed_log_holds_every_step_once(tmp_path: Path) -> None:
             record.step(step, {"loss": 2.0}, 0.0)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_stopped_run_answers_for_its_own_leftovers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean: bool
+) -> None:
+    """First SIGKILL, which leaves a file, then SIGTERM before anything is written; the last run tidies up."""
+    left = iter([".killed.tmp", None if clean else ".stopped.tmp", None])
+    statuses = iter([-9, 143, 0])
+
+    def start(job: kills_jobs.Job, work: Path, out: Path) -> int:
+        if name := next(left):
+            (out / name).write_text("")
+        return 1
+
+    def finish(pid: int) -> tuple[int, float]:
+        status = next(statuses)
+        if status == 0:
+            for path in tmp_path.rglob(".*.tmp"):
+                path.unlink()
+        return status, 1.0
+
+    class Script(random.Random):
+        def choice(self, options: Sequence[Any]) -> Any:
+            return next(picks)
+
+        def uniform(self, a: float, b: float) -> float:
+            return 0.5
+
+    picks = iter([2, signal.SIGKILL, signal.SIGTERM])
+    monkeypatch.setattr(kills, "undisturbed", lambda job, work, out: out.mkdir() or 1.0)
+    monkeypatch.setattr(kills, "start", start)
+    monkeypatch.setattr(kills, "finish", finish)
+    monkeypatch.setattr(kills, "kill_after", lambda pid, seconds, number: True)
+    job = kills_jobs.Job("x", lambda work: None, lambda work, out: [], (), "bytes")
+    found = kills.torment(job, tmp_path, 2, Script())
+    assert found.leftovers == ([] if clean else ["SIGTERM round 0: .stopped.tmp"])
+    assert found.good is clean
+    assert sum(found.kills.values()) == 2

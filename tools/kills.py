@@ -143,7 +143,7 @@ def torment(job: Job, work: Path, kills: int, rng: random.Random) -> Outcome:
         out = work / f"out{round_}"
         out.mkdir()
         for _ in range(min(rng.choice((1, 1, 2, 3)), kills - sum(found.kills.values()))):
-            number = rng.choice(SIGNALS)
+            number, before = rng.choice(SIGNALS), set(leftovers(out))
             pid = start(job, work, out)
             hit = kill_after(pid, rng.uniform(0, seconds), number)
             status, _ = finish(pid)
@@ -160,7 +160,9 @@ def torment(job: Job, work: Path, kills: int, rng: random.Random) -> Outcome:
                 found.wrong_exit.append(f"{name}: {status}")
             found.incomplete += [f"{name} round {round_}: {what}" for what in incomplete(out)]
             if number != signal.SIGKILL and status in (143, 130):
-                found.leftovers += [f"{name} round {round_}: {what}" for what in leftovers(out)]
+                # of this run: what an earlier SIGKILL left goes when the same file is written again
+                new = sorted(set(leftovers(out)) - before)
+                found.leftovers += [f"{name} round {round_}: {what}" for what in new]
         status, _ = finish(start(job, work, out))
         found.resumed += 1
         if status != 0:
