@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
+
+with contextlib.suppress(ImportError):
+    from hypothesis import HealthCheck, settings
+
+    # how long an example takes is the machine's affair, and says nothing about what it shows
+    settings.register_profile("patient", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 
