@@ -36,7 +36,8 @@ def test_points_lie_where_annotators_click(seed):
         ring = posed.vertices[np.abs(posed.vertices[:, 2] - at["ankle"][2]) < 0.01]
         ring = ring[sign * ring[:, 1] > 0]
         low, high = ring[:, :2].min(axis=0), ring[:, :2].max(axis=0)
-        assert (at["ankle"][:2] > low).all() and (at["ankle"][:2] < high).all()
+        assert (at["ankle"][:2] > low).all()
+        assert (at["ankle"][:2] < high).all()
     for joint in BODY17.joints:
         assert np.linalg.norm(points[joint] - bones[joint]) < 0.05, joint
     for joint in BODY17_HANDS.joints[BODY17.n_joints :]:

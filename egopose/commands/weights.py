@@ -16,17 +16,19 @@ def weights(
     action: tyro.conf.Positional[Literal["list", "fetch"]] = "list",
     *,
     wheel: Path | None = None,
+    high: bool = False,
     json: bool = False,
 ) -> None:
     """List the model files, or fetch those of the default 2D detector.
 
     Args:
         action: What to do.
-        wheel: Take the files from this wheel instead of downloading it with pip.
+        wheel: Take the files from this wheel (npm's .tgz with --high) instead of downloading it.
+        high: Also fetch what the detector "blazepose-high" needs, with npm.
         json: Print one JSON object.
     """
     if action == "fetch":
-        files.fetch(wheel)
+        files.fetch(wheel, high)
     from egopose.model.weights import shipped
 
     rows = []

@@ -61,25 +61,25 @@ class Detector(Protocol):
 
 def detector_names() -> list[str]:
     """Backends that come with the package or are registered by other packages (entry points ``egopose.detectors``)."""
-    return sorted({"blazepose", "onnx", *(point.name for point in entry_points(group=GROUP))})
+    return sorted({"blazepose", "blazepose-high", "onnx", *(point.name for point in entry_points(group=GROUP))})
 
 
 def make_detector(name: str, **options: Any) -> Detector:
     """A backend by name.
 
     Args:
-        name: "blazepose" (default weights), "onnx" (a model file of the user), or the name of an entry point in the
-            group ``egopose.detectors``.
+        name: "blazepose" (default weights), "blazepose-high" (slower and better), "onnx" (a model file of the user), or
+            the name of an entry point in the group ``egopose.detectors``.
         options: Passed to the backend.
 
     Raises:
         EgoposeError: No such backend, or the plug-in is not a detector.
         MissingExtra: The backend's runtime is not installed.
     """
-    if name == "blazepose":
+    if name in ("blazepose", "blazepose-high"):
         from egopose.detect.blazepose import BlazePose
 
-        return BlazePose(**options)
+        return BlazePose(high=name == "blazepose-high", **options)
     if name == "onnx":
         from egopose.detect.onnx_topdown import OnnxTopDown
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.detect.base import Detection2D
+from egopose.detect.coco_points import coco_shift
 from egopose.detect.weights import weight_path
 from egopose.errors import import_cv2, require
 from egopose.skeleton import BLAZEPOSE33, BODY17, BODY17_HANDS, HAND21
@@ -97,6 +98,9 @@ class BlazePose:
     Args:
         hands: Also run the hand net on crops from the wrists.
         threads: Threads per net.
+        high: The heavy landmark net, the mean over each crop and its mirror image, and joints moved to where COCO's
+            annotators click them (:mod:`egopose.detect.coco_points`): several times slower and nearer to the truth.
+            ``egopose weights fetch --high`` brings that net.
 
     Raises:
         MissingExtra: The extra ``[detect]`` is not installed.
@@ -105,12 +109,16 @@ class BlazePose:
 
     name = "blazepose"
     version = "full-0.10.21/1"
+    version_high = "heavy-0.5/2-looks/coco-1"
     skeleton = BODY17_HANDS
 
-    def __init__(self, hands: bool = True, threads: int = 1) -> None:
-        self.hands = hands
+    def __init__(self, hands: bool = True, threads: int = 1, high: bool = False) -> None:
+        self.hands, self.high = hands, high
+        self._mirrors = (False, True) if high else (False,)
+        if high:
+            self.name, self.version = "blazepose-high", self.version_high
         self._detect = _Net("pose_detection.tflite", threads)
-        self._landmarks = _Net("pose_landmark_full.tflite", threads)
+        self._landmarks = _Net(f"pose_landmark_{'heavy' if high else 'full'}.tflite", threads)
         self._hand = _Net("hand_landmark_full.tflite", threads) if hands else None
         self._anchors = _anchors()
 
@@ -146,19 +154,35 @@ class BlazePose:
 
     def body(self, image: Image, square: Square) -> tuple[float, Array, Array, Square]:
         """The landmark net on one square: presence, (33, 2) pixels, (33,) scores, the next frame's square."""
-        out, presence, _, heatmaps, _ = self._landmarks(square.crop(image, 256))
-        values = out.reshape(39, 5).astype(np.float64)
-        uv = _refine(values[:, :2], heatmaps[0])
-        score = _sigmoid(values[:33, 3]) * _sigmoid(values[:33, 4])
-        spot = square.to_image(uv, 256)
-        return float(np.ravel(presence)[0]), spot[:33], score, _body_square(spot[33], spot[34])
+        crop, n = square.crop(image, 256), len(self._mirrors)
+        presence, points, scores = 0.0, np.zeros((39, 2)), np.zeros(33)
+        for mirror in self._mirrors:
+            out, sure, _, heatmaps, _ = self._landmarks(_mirrored(crop) if mirror else crop)
+            values = out.reshape(39, 5).astype(np.float64)
+            uv, score = _refine(values[:, :2], heatmaps[0]), _sigmoid(values[:33, 3]) * _sigmoid(values[:33, 4])
+            if mirror:
+                uv[:, 0] = 256 - uv[:, 0]
+                uv[:33], score = uv[BLAZEPOSE33.mirror_index], score[BLAZEPOSE33.mirror_index]
+            presence, points, scores = presence + float(np.ravel(sure)[0]) / n, points + uv / n, scores + score / n
+        spot = square.to_image(points, 256)
+        return presence, spot[:33], scores, _body_square(spot[33], spot[34])
 
     def hand(self, image: Image, square: Square) -> tuple[float, Array]:
         """The hand net on one square: presence and (21, 2) pixels."""
         assert self._hand is not None
-        out, presence, _, _ = self._hand(square.crop(image, 224))
-        points = out.reshape(21, 3)[:, :2].astype(np.float64)
-        return float(np.ravel(presence)[0]), square.to_image(points, 224)
+        crop, n = square.crop(image, 224), len(self._mirrors)
+        presence, points = 0.0, np.zeros((21, 2))
+        for mirror in self._mirrors:
+            out, sure, _, _ = self._hand(_mirrored(crop) if mirror else crop)
+            uv = out.reshape(21, 3)[:, :2].astype(np.float64)
+            if mirror:
+                uv[:, 0] = 224 - uv[:, 0]
+            presence, points = presence + float(np.ravel(sure)[0]) / n, points + uv / n
+        return presence, square.to_image(points, 224)
+
+
+def _mirrored(crop: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(crop[:, ::-1])
 
 
 def _overlap(lo_a: Array, hi_a: Array, lo_b: Array, hi_b: Array) -> float:
@@ -281,6 +305,8 @@ class BlazePoseTracker:
         body = BODY17_HANDS.indices(BODY17.joints)
         source = BLAZEPOSE33.map_to(BODY17)
         full_uv[body], full_score[body] = uv[source], score[source]
+        if self._nets.high:
+            full_uv[body] += coco_shift(uv, score, square.angle)
         if self._nets.hands:
             for side in ("left", "right"):
                 hand, sure = self._hand(image, person, side, uv, score)

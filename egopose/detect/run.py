@@ -182,10 +182,10 @@ def _key(path: Path, detector: str, options: Mapping[str, Any], people: int) -> 
 
 def make_version(detector: str, options: Mapping[str, Any]) -> str:
     """What of the backend decides its results; loading the nets is not needed for the built-in one."""
-    if detector == "blazepose":
+    if detector in ("blazepose", "blazepose-high"):
         from egopose.detect.blazepose import BlazePose
 
-        return BlazePose.version
+        return BlazePose.version if detector == "blazepose" else BlazePose.version_high
     if detector == "onnx" and "model" in options:
         return sha256_file(options["model"])[:16]
     return make_detector(detector, **options).version

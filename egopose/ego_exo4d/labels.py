@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.ego_exo4d.dataset import EgoExo4D
+from egopose.ego_exo4d.errorbars import common_errors, with_slow_errors
 from egopose.ego_exo4d.layout import Kind, annotation_path
 from egopose.ego_exo4d.take import Take
 from egopose.errors import EgoposeError, EgoposeWarning
@@ -158,18 +159,19 @@ def label_take(
         warnings.simplefilter("ignore", EgoposeWarning)
         solved = triangulate_take(rig, observations)
     assert solved.pose is not None
+    pose = with_slow_errors(solved, common_errors(detector, solved.pose.skeleton.joints, kind))
     used = np.zeros(solved.pose.xyz.shape[:2], dtype=np.int64) if solved.used is None else solved.used.sum(0)
     path = Path(out) / annotation_path(take.split or "train", kind, "automatic", uid)
     with atomic_write(path, "w") as stream:
-        json.dump(annotation_document(solved.pose, used, take.rig("undistorted")), stream)
-    save(solved.pose, Path(out) / pose_path(kind, uid))
+        json.dump(annotation_document(pose, used, take.rig("undistorted")), stream)
+    save(pose, Path(out) / pose_path(kind, uid))
     result: dict[str, Any] = {
         "take_uid": uid, "take_name": take.name, "kind": kind, "path": str(path),
-        "cameras": list(rig.names), "frames": solved.pose.n_frames, "joints": int(solved.pose.valid.sum()),
-        "status": solved.pose.status_counts(), "notes": list(solved.notes),
+        "cameras": list(rig.names), "frames": pose.n_frames, "joints": int(pose.valid.sum()),
+        "status": pose.status_counts(), "notes": list(solved.notes),
     }  # fmt: skip
     if take.annotated(kind, "automatic"):
-        result["agreement"] = agreement(solved.pose, take.joints_3d(kind, "automatic"))
+        result["agreement"] = agreement(pose, take.joints_3d(kind, "automatic"))
     return result
 
 

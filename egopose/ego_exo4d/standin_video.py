@@ -39,7 +39,8 @@ class Room:
         return out
 
 
-def _rays(camera: Camera) -> Array:
+def rays_of(camera: Camera) -> Array:
+    """Rays (H, W, 3) of the pixels in the camera frame."""
     w, h = camera.size
     return camera.unproject(np.stack(np.meshgrid(np.arange(w), np.arange(h)), axis=-1).astype(np.float64))
 
@@ -60,7 +61,7 @@ def write_videos(take: Path, world: World, height: int, *, exo: bool = True) -> 
     room, figure = Room(world.seed), Figure(world.body, world.seed)
     for name, camera in world.cameras.items() if exo else ():
         seen = camera.scaled(video_size(camera.size, height))
-        backdrop = room.image(_rays(seen), seen)
+        backdrop = room.image(rays_of(seen), seen)
         with VideoWriter(video_folder(take, height, 2160) / f"{name}.mp4", FPS, crf=18) as video:
             for t in range(world.n_frames):
                 image = backdrop.copy()
@@ -69,7 +70,7 @@ def write_videos(take: Path, world: World, height: int, *, exo: bool = True) -> 
     ego = video_camera(world.aria_rgb).scaled((height, height)).moved(np.eye(4))
     upright = ego.rotated90(-1)
     turn = upright.T_world_camera
-    rays = _rays(upright)
+    rays = rays_of(upright)
     with VideoWriter(video_folder(take, height, 1408) / "aria01_214-1.mp4", FPS, crf=18) as video:
         for t in range(world.n_frames):
             seen = upright.moved(world.T_world_aria[t] @ turn)

@@ -114,7 +114,8 @@ def wearer(times_s: Array, body: Body, seed: int | tuple[int, ...]) -> tuple[Arr
         seed: Of the motion.
 
     Returns:
-        Joints (T, 59, 3) in the world, the body's where COCO clicks them, and the motion, whose camera is the landscape head camera.
+        Joints (T, 59, 3) in the world, the body's where COCO clicks them, and the motion, whose camera is the
+        landscape head camera.
     """
     rng = np.random.default_rng(seed)
     motion = animate(body, generated(times_s, rng), rng, hands_up=1.0)
