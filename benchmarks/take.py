@@ -93,7 +93,7 @@ def offsets(seeds: range) -> list[dict]:
     """Random offsets, whole in every second scene, up to 5 frames each way, with 3 to 5 turned cameras."""
     rows = []
     for cameras in (3, 4, 5):
-        errors, sds, clear = [], [], 0
+        errors, sds, sure, clear = [], [], [], 0
         for seed in seeds:
             late = np.random.default_rng([cameras, seed]).uniform(-5, 5, cameras)
             late = np.round(late) if seed % 2 else late
@@ -101,10 +101,15 @@ def offsets(seeds: range) -> list[dict]:
             take = times_and_sides(prepare_take(rig, observations), lambda *_: None)
             found = take.found["time_offsets"]
             error = np.array(found["frames"]) - late
-            errors.append(np.abs(error - np.median(error)).max())
+            errors.append(float(np.abs(error - np.median(error)).max()))
             sds.append(max(found["sd_frames"]))
-            clear += found["clear"] and all(found["reliable"])
-        rows.append({"cameras": cameras, "scenes": len(seeds), "worst_frames": max(errors), "sd_frames": max(sds),
+            if found["clear"] and all(found["reliable"]):
+                clear += 1
+                sure.append(errors[-1])
+        rows.append({"cameras": cameras, "scenes": len(seeds), "worst_frames": max(errors),
+                     "worst_of_clear": max(sure, default=None),
+                     "sd_frames": max((sd for sd in sds if np.isfinite(sd)), default=None),
+                     "undetermined": int((~np.isfinite(sds)).sum()),
                      "right": int((np.array(errors) < 0.25).sum()), "clear": clear})  # fmt: skip
     return rows
 
@@ -164,12 +169,13 @@ def render() -> None:
     ]  # fmt: skip
     put_table("benchmarks-triangulation.md", "take ablation", markdown(header, rows))
     rows = [
-        [r["cameras"], r["scenes"], f"{r['right']} of {r['scenes']}", f"{r['worst_frames']:.2f}",
-         f"{r['sd_frames']:.2f}", r["clear"]]
+        [r["cameras"], r["scenes"], f"{r['right']} of {r['scenes']}", r["clear"], f"{r['worst_of_clear']:.2f}",
+         f"{r['sd_frames']:.2f}"]
         for r in result.get("offsets", ())
     ]  # fmt: skip
     if rows:
-        header = ["cameras", "scenes", "right", "largest error, frames", "largest stated deviation", "called clear"]
+        header = ["cameras", "scenes", "right", "called clear", "largest error of these, frames",
+                  "largest stated deviation"]  # fmt: skip
         put_table("benchmarks-triangulation.md", "offsets", markdown(header, rows))
     if "long" in result:
         r = result["long"]

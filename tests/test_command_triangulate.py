@@ -11,6 +11,7 @@ import pytest
 
 import egopose
 from egopose.cli import main
+from egopose.commands.triangulate import run_triangulate
 from egopose.io.ego_exo4d_labels import label_camera
 from egopose.triangulate.report import verdict
 from tests.synthetic import Scene, walking_scene
@@ -186,3 +187,39 @@ def test_an_output_that_cannot_be_written_is_refused(files, tmp_path, capsys) ->
 def test_wrong_usage_is_2(capsys) -> None:
     assert run("triangulate", "--nonsense") == 2
     capsys.readouterr()
+
+
+def test_nobody_in_view_is_refused(files, scene, tmp_path, capsys) -> None:
+    empty = scene.observations.replace(uv_px=np.full_like(scene.observations.uv_px, np.nan))
+    egopose.save(empty, tmp_path / "empty.npz")
+    line = refused(capsys, files[0], tmp_path / "empty.npz", "--out", tmp_path / "out.npz")
+    assert "nobody was found in any view" in line
+    assert not (tmp_path / "out.npz").exists()
+
+
+def test_the_calibration_of_another_capture_is_named(files, scene, tmp_path, capsys) -> None:
+    # a ring turned by one camera would be a ring again
+    first, second, *rest = scene.rig.names
+    swapped = [second, first, *rest]
+    mixed = [camera.renamed(name) for camera, name in zip(scene.rig.cameras, swapped)]
+    egopose.save(egopose.Rig(mixed), tmp_path / "other.json")
+    notes = {}
+    for rig in ("rig.json", "other.json"):
+        assert run("triangulate", tmp_path / rig, files[1], "--out", tmp_path / "out.npz", "--json") == 0
+        notes[rig] = json.loads(capsys.readouterr().out)["notes"]
+    assert not any("do not fit the cameras" in note for note in notes["rig.json"])
+    assert any("do not fit the cameras" in note for note in notes["other.json"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"), [((1, -1), "are turned"), ((1, 1), "another camera's"), ((2, 0), "scale the camera")]
+)
+def test_images_of_another_size_are_named_once(scene, shape, words) -> None:
+    w, h = scene.rig.cameras[0].size
+    size = {(1, -1): (h, w), (1, 1): (h, h), (2, 0): (2 * w, 2 * h)}[shape]
+    assert w != h
+    other = scene.observations.replace(sizes=(size, *scene.observations.sizes[1:]))
+    _, report = run_triangulate(scene.rig, other)
+    found = [note for note in report["notes"] if f"{size[0]}x{size[1]}" in note or f"{size[0]} x {size[1]}" in note]
+    assert len(found) == 1
+    assert words in found[0]

@@ -73,15 +73,23 @@ def run_triangulate(
         The take and its report, what the stages found included.
 
     Raises:
-        EgoposeError: The two do not belong together.
+        EgoposeError: The two do not belong together, or nobody is seen in any view.
     """
     from egopose.io.checks import align_views
 
+    if not observations.seen.any():
+        remarks = "; ".join(observations.provenance.get("notes", []))
+        raise EgoposeError(
+            "nobody was found in any view, there is nothing to triangulate; check the videos and the detector"
+            + (f" ({remarks})" if remarks else "")
+        )
     with warnings.catch_warnings(record=True) as caught:
         # they belong to the notes, which are printed with the result
         warnings.simplefilter("always", EgoposeWarning)
         aligned = align_views(rig, observations, drop=True)
     left_out = [str(item.message) for item in caught if issubclass(item.category, EgoposeWarning)]
+    # the take says the same, camera by camera
+    left_out = [note for note in left_out if not note.startswith("image sizes differ from the calibration")]
     with warnings.catch_warnings():
         # the take keeps these as notes already
         warnings.simplefilter("ignore", EgoposeWarning)
@@ -92,8 +100,9 @@ def run_triangulate(
         else:
             take = triangulate_take(rig, aligned, config, progress, stages=stages)
     told = ([], {}) if persons is None else ([*persons.notes], persons.found)
-    notes = [*take.observations.provenance.get("notes", []), *told[0], *left_out, *take.notes]
-    return take, {**build_report(take), "notes": notes, "found": plain_json({**told[1], **take.found})}
+    report = build_report(take)
+    notes = [*take.observations.provenance.get("notes", []), *told[0], *left_out, *report["notes"]]
+    return take, {**report, "notes": notes, "found": plain_json({**told[1], **take.found})}
 
 
 def save_labels(take: Take, out: Path) -> list[Path]:

@@ -25,6 +25,10 @@ SEGMENTS = (
 MOST_FRAMES = 10_000
 """Residuals of longer takes are measured on evenly spread stretches of that many frames in all."""
 _STRETCH = 250
+MISFIT_SHARE = 0.02
+"""Median residual, as a share of the image diagonal, that no detector or worn calibration explains."""
+MISFIT_AGREE, MISFIT_JOINTS = 0.25, 200
+"""Where three views or more see a joint, three agree in at least this share of a sound take (so many joints needed)."""
 
 
 def _number(value: Any) -> float | None:
@@ -159,6 +163,7 @@ def build_report(take: Take) -> dict[str, Any]:
     notes = list(take.notes)
     if whole.n_frames > pose.n_frames:
         notes.append(f"the report's figures are from {pose.n_frames} of {whole.n_frames} frames, evenly spread")
+    notes += _misfit(take, distance, seen, used)
     words = verdict(pose)
     return {
         "summary": {
@@ -191,6 +196,30 @@ def build_report(take: Take) -> dict[str, Any]:
         "bones": bone_lengths(pose),
         "notes": notes,
     }  # fmt: skip
+
+
+def _misfit(take: Take, distance: NDArray[np.float64], seen: NDArray[np.bool_], used: NDArray[np.bool_]) -> list[str]:
+    """A remark when the views as a whole do not fit the cameras: no error bar can say that."""
+    reasons = []
+    medians = [(float(np.median(d[np.isfinite(d)])), c) for d, c in zip(distance, take.rig.cameras) if _any_finite(d)]
+    share = float(np.median([median / np.hypot(*camera.size) for median, camera in medians])) if medians else 0.0
+    if len(medians) >= 2 and share > MISFIT_SHARE:
+        reasons.append(f"half of the 2D joints lie {100 * share:.1f} % of the image diagonal or more beside the result")
+    several = seen.sum(axis=0) >= 3
+    if several.sum() >= MISFIT_JOINTS:
+        agree = float((used.sum(axis=0) >= 3)[several].mean())
+        if agree < MISFIT_AGREE:
+            reasons.append(f"only {100 * agree:.0f} % of the joints that three views see have three views that agree")
+    if not reasons:
+        return []
+    return [
+        f"the views do not fit the cameras: {' and '.join(reasons)}; the calibration is probably another capture's, a "
+        "camera was moved, or views are named after the wrong cameras"
+    ]
+
+
+def _any_finite(values: NDArray[np.float64]) -> bool:
+    return bool(np.isfinite(values).any())
 
 
 def _thinned(take: Take) -> Take:

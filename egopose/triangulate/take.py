@@ -178,7 +178,7 @@ def prepare_take(rig: Rig, observations: Observations2D, config: TriangulateConf
         elif tuple(size) != tuple(camera.size):
             note = (
                 f"camera {camera.name!r} is calibrated for {camera.size[0]}x{camera.size[1]} but its images are "
-                f"{size[0]}x{size[1]}; the pixels are used as they are, scale the camera if the images were resized"
+                f"{size[0]}x{size[1]}; {_other_size(tuple(size), tuple(camera.size))}"
             )
             warnings.warn(note, EgoposeWarning, stacklevel=3)
             notes.append(note)
@@ -187,6 +187,16 @@ def prepare_take(rig: Rig, observations: Observations2D, config: TriangulateConf
         warnings.warn(note, EgoposeWarning, stacklevel=3)
         notes.append(note)
     return Take(rig, observations, config, notes=tuple(notes))
+
+
+def _other_size(size: tuple[int, ...], calibrated: tuple[int, ...]) -> str:
+    """What to think of images of another size than the calibration's."""
+    if size == calibrated[::-1]:
+        return "the images are turned: rotate them or the camera"
+    wide = size[0] * calibrated[1] / (size[1] * calibrated[0])
+    if not 0.98 < wide < 1.02:
+        return "their shapes differ: the calibration is another camera's, or the images were cropped or turned"
+    return "the pixels are used as they are, scale the camera if the images were resized"
 
 
 def solve_frames(take: Take, progress: Progress, solved_before: TriangulatedPoints | None = None) -> Take:
