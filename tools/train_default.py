@@ -52,8 +52,8 @@ SECOND: dict[str, dict[str, Any]] = {
         # what whole images are read with as well stays as it is
         "train_only": ["hand_encoder", "hand_head", "decoder", "decoder_norm", "queries"],
     },
-    "images": {**FIRST["images"], "steps": 1000},
-    "all": {**FIRST["all"], "steps": 300},
+    "images": {**FIRST["images"], "steps": 1300, "crops_every": 3, "amp": "off"},
+    "all": {**FIRST["all"], "steps": 400, "crops_every": 4},
 }  # fmt: skip
 """Stages that start from earlier weights (--init)."""
 
