@@ -53,7 +53,7 @@ SECOND: dict[str, dict[str, Any]] = {
         "train_only": ["hand_encoder", "hand_head", "decoder", "decoder_norm", "queries"],
     },
     "images": {**FIRST["images"], "steps": 1300, "crops_every": 3, "amp": "off"},
-    "all": {**FIRST["all"], "steps": 400, "crops_every": 4},
+    "all": {**FIRST["all"], "steps": 700, "crops_every": 4, "eval_every": 350},
 }  # fmt: skip
 """Stages that start from earlier weights (--init)."""
 
