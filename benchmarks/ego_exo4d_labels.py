@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,40 @@ def measure(root: Path, workers: int) -> dict[str, Any]:
             "frames": [load(root / "truth" / f"{take.uid}.npz").n_frames for take in data]}  # fmt: skip
 
 
+def real_footage(folder: Path) -> list[dict[str, Any]]:
+    """Both detectors on Pose2Sim's single-person demo, against the OpenPose joints that come with it."""
+    from egopose.detect.run import detect_videos, list_videos
+
+    rig = load(folder / "calibration" / "Calib_qualisys.toml")
+    rig = Rig([replace(camera, name=camera.name.replace("_", "")) for camera in rig.cameras])
+    rows = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = triangulate_take(rig, load(folder / "pose-associated")).pose
+        assert other is not None
+        other = other.select(joints=BODY17.joints)
+        for case, detector in DETECTORS.items():
+            seen = detect_videos(list_videos(folder / "videos"), detector, workers=0).to_skeleton(BODY17)
+            take = triangulate_take(rig, seen)
+            assert take.pose is not None
+            assert take.solved is not None
+            frames = np.intersect1d(take.pose.frames, other.frames)
+            mine, theirs = take.pose.select(frames=frames).xyz, other.select(frames=frames).xyz
+            apart = 1e3 * np.linalg.norm(mine.astype(np.float64) - theirs, axis=-1)
+            face = BODY17.indices(["nose", "left_eye", "right_eye", "left_ear", "right_ear"])
+            bones = [(a, b) for a, b in BODY17.bones if a not in face and b not in face]
+            length = np.stack([np.linalg.norm(mine[:, a] - mine[:, b], axis=-1) for a, b in bones], -1)
+            rows.append(
+                {
+                    "case": case, "apart_mm": float(np.nanmedian(apart)),
+                    "limbs_mm": float(np.nanmedian(np.delete(apart, face, axis=1))),
+                    "face_mm": float(np.nanmedian(apart[:, face])), "noise_px": float(take.solved.sigma_px),
+                    "bones_percent": float(100 * np.nanmedian(np.nanstd(length, 0) / np.nanmean(length, 0))),
+                }
+            )  # fmt: skip
+    return rows
+
+
 def table(result: dict[str, Any]) -> str:
     """Both tables in markdown."""
 
@@ -175,6 +210,14 @@ def table(result: dict[str, Any]) -> str:
             line += [f"{cases[case]['median_mm']:.0f}", " / ".join(f"{v:+.0f}" for v in cases[case]["offset_mm"])]
         lines.append(line)
     parts.append(markdown(["joint", *columns], lines))
+    if result.get("real"):
+        head = ["real footage", "from OpenPose, mm", "limbs", "face", "noise of a view, px", "bones vary by"]
+        lines = [
+            [r["case"].removeprefix("videos, "), f"{r['apart_mm']:.1f}", f"{r['limbs_mm']:.1f}", f"{r['face_mm']:.1f}",
+             f"{r['noise_px']:.1f}", f"{r['bones_percent']:.1f} %"]
+            for r in result["real"]
+        ]  # fmt: skip
+        parts += ["", markdown(head, lines)]
     m = result["machine"]
     parts.append(
         f"\n{result['takes']} takes of {', '.join(map(str, result['frames']))} frames, "
@@ -189,6 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables-only", action="store_true")
     parser.add_argument("--root", type=Path, help="a stand-in with videos; made when absent")
+    parser.add_argument("--real", type=Path, help="the folder of Pose2Sim's single-person demo")
     parser.add_argument("--takes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--height", type=int, default=1080)
@@ -201,7 +245,9 @@ def main() -> None:
                 make_standin(
                     root, takes=options.takes, seconds=options.seconds, videos=True, video_height=options.height
                 )  # fmt: skip
-            store(NAME, measure(root, options.workers))
+            result = measure(root, options.workers)
+            result["real"] = real_footage(options.real) if options.real else stored(NAME).get("real", [])
+            store(NAME, result)
     put_table("ego-exo4d.md", "label-accuracy", table(stored(NAME)))
 
 
