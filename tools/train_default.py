@@ -129,15 +129,16 @@ def main() -> None:
                 done = best
         if options.ship:
             reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
+            first = [] if options.init is None else [options.init.parent.parent / stage for stage in FIRST]
+            first = [folder for folder in first if (folder / "log.jsonl").exists()]
             text = ship(
                 options.work, reached, ROOT / "egopose" / "weights", options.size,
                 motion=options.motion_data / "val.npz",
-                rendered=None if options.rendered is None else options.rendered / "val",
+                rendered=None if options.rendered is None else options.rendered / "val", earlier=first,
             )  # fmt: skip
+            machine = f"{platform.machine()}, {os.cpu_count()} shared cores"
             with atomic_write(ROOT / "docs" / "training-log.md", "w") as stream:
-                stream.write(
-                    training_log(options.work, reached, f"{platform.machine()}, {os.cpu_count()} shared cores")
-                )
+                stream.write(training_log(options.work, reached, machine, earlier=first))
             print(text)
     except EgoposeError as error:
         raise SystemExit(f"train_default: {error}") from None

@@ -53,8 +53,9 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
 
 
 def ship(
-    work: Path, stages: Sequence[str], folder: Path, name: str, *, motion: Path, rendered: Path | None = None
-) -> str:
+    work: Path, stages: Sequence[str], folder: Path, name: str, *, motion: Path, rendered: Path | None = None,
+    earlier: Sequence[Path] = (),
+) -> str:  # fmt: skip
     """Write the weights of the last stage reached into the package.
 
     Args:
@@ -64,6 +65,7 @@ def ship(
         name: Size.
         motion: Held-out motion.
         rendered: Held-out rendered clips.
+        earlier: Folders of the stages of earlier rounds, which these started from.
 
     Returns:
         What was written, one paragraph.
@@ -88,7 +90,10 @@ def ship(
         scores.update({f"rendered_{k}": v for k, v in rendered_scores(model, held).items()})
     notes = {
         "trained": list(TRAINED[stage]),
-        "stages": {s: stage_record(work / s) for s in stages},
+        "stages": {
+            **{f"{path.name}, first round": stage_record(path) for path in earlier},
+            **{s: stage_record(work / s) for s in stages},
+        },
         "picked_at_step": weights.notes.get("steps"),
         "held_out": {k: round(float(v), 4) for k, v in scores.items()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch threads 1",
@@ -111,17 +116,18 @@ def _half_is_equal(model: EgoPoseNet, clips: Sequence[MotionClip], scores: dict[
     return all(abs(halved[k] - scores[k]) <= HALF_TOLERANCE_CM for k in halved)
 
 
-def training_log(work: Path, stages: Sequence[str], machine: str) -> str:
-    """What each stage took and how its held-out score fell, as markdown."""
+def training_log(work: Path, stages: Sequence[str], machine: str, *, earlier: Sequence[Path] = ()) -> str:
+    """What each stage took and how its held-out score fell, as markdown; arguments as :func:`ship`."""
     parts = [
         "# Training log",
         f"Written by `tools/train_default.py --ship` from the runs' own logs, on {machine}. Scores are of held-out "
         "subjects, body-12 in cm without alignment unless the name says otherwise: `full` or no prefix is offline, "
         "`k0` or `causal` causal; `A` are exact clips, `B-daz` those on a common figure.",
     ]
-    for stage in stages:
-        record = stage_record(work / stage)
-        lines = [json.loads(line) for line in read_text(work / stage / "log.jsonl").splitlines()]
+    runs = [(f"{path.name}, first round", path) for path in earlier] + [(stage, work / stage) for stage in stages]
+    for stage, run in runs:
+        record = stage_record(run)
+        lines = [json.loads(line) for line in read_text(run / "log.jsonl").splitlines()]
         looks = [line for line in lines if line["kind"] == "held_out"]
         parts.append(f"## Stage {stage}\n\n{record['steps']} steps, {record['seconds'] / 60:.0f} minutes of training.")
         if looks:
