@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from common import ROOT, markdown, put_table, store, stored
 
 from egopose import rigid
+from egopose.skeleton import BODY17
 from egopose.triangulate.offsets import find_offsets
 from egopose.triangulate.refine import refine_rig
 from egopose.triangulate.solve import triangulate_points
@@ -54,6 +56,20 @@ def alternated(cameras, uv, score, threshold: float, rounds: int = 12) -> list:
     return cameras
 
 
+def body17(capture) -> list[dict]:
+    """The seventeen joints of the package alone, for the refinement as for the residuals, solved at 25 px."""
+    observations = capture.observations.to_skeleton(BODY17)
+    rows = []
+    for least in (0.0, 0.3, 0.5):
+        seen = np.where((observations.score >= least)[..., None], observations.uv_px, np.nan)
+        some = replace(observations, uv_px=seen.astype(np.float32))
+        rig = refine_rig(capture.rig, some, threshold_px=60.0).rig
+        uv, score = seen.reshape(len(seen), -1, 2).astype(float), some.score.reshape(len(seen), -1).astype(float)
+        before, after = (median_px(r.cameras, uv, score, AGREEING_PX) for r in (capture.rig, rig))
+        rows.append({"least_score": least, "before_px": before, "after_px": after})
+    return rows
+
+
 def measure(data: Path) -> dict:
     sys.path.insert(0, str(ROOT))
     from tests.real_captures import pose2sim_single
@@ -83,6 +99,7 @@ def measure(data: Path) -> dict:
     return {
         "rows": rows,
         "agreeing": agree,
+        "body17": body17(capture),
         "seconds": seconds,
         "offsets_frames": list(offsets.frames),
         "clear": offsets.clear,
@@ -103,6 +120,10 @@ def render() -> None:
     ]
     header = ["score at least", "before, px", "triangulation and PnP in turn, px", "refined, px"]
     put_table(PAGE, "refinement agreeing", markdown(header, rows))
+    rows = [
+        [r["least_score"] or "any", *(f"{r[key]:.2f}" for key in ("before_px", "after_px"))] for r in result["body17"]
+    ]
+    put_table(PAGE, "refinement body17", markdown(["score at least", "before, px", "refined, px"], rows))
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from egopose.pose import JointStatus
+from egopose.skeleton import BODY17
 from egopose.triangulate import TriangulateConfig, build_report, triangulate_points, triangulate_take
 from egopose.triangulate.refine import refine_rig
 from egopose.triangulate.report import bone_variation
@@ -75,6 +77,23 @@ def test_refined_cameras_halve_what_the_calibration_adds(shared_data):
     assert agreeing_after > agreeing_before + 0.05
     assert medians(refined.rig.cameras, 0.5)[0] <= 6.25
     assert medians(refined.rig.cameras, 0.6)[0] <= 5.75
+
+
+def test_refined_cameras_on_the_joints_of_the_package(shared_data):
+    capture = pose2sim_single(shared_data)
+    observations = capture.observations.to_skeleton(BODY17)
+    seen = np.where((observations.score >= 0.3)[..., None], observations.uv_px, np.nan)
+    some = replace(observations, uv_px=seen.astype(np.float32))
+    refined = refine_rig(capture.rig, some, threshold_px=60.0)
+    uv, score = seen.reshape(len(seen), -1, 2).astype(float), some.score.reshape(len(seen), -1).astype(float)
+
+    def median(cameras) -> float:
+        solved = triangulate_points(cameras, uv, score, threshold=25.0)
+        residual = np.stack([camera.project(solved.points) for camera in cameras]) - uv
+        return float(np.nanmedian(np.linalg.norm(residual, axis=-1)))
+
+    assert median(capture.rig.cameras) == pytest.approx(9.8, abs=0.15)
+    assert median(refined.rig.cameras) <= 6.1
 
 
 @pytest.mark.parametrize("method", ["robust", "linear"])
