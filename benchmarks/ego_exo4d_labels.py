@@ -2,7 +2,7 @@
 
 The same triangulation runs on (a) what the 2D detectors find in the rendered videos and (b) the exact 2D joints with
 noise, joints left out and gross errors put in. The difference between both is the detector's. Error bars are those that
-labels are written with, see ``egopose/ego_exo4d/errorbars.py``. Per joint, the constant part of a detector's error in
+labels are written with, see ``egopose/triangulate/errorbars.py``. Per joint, the constant part of a detector's error in
 the person's own frame (forward, left, up) is a difference of definition; it is measured on the other takes and taken
 off.
 """
@@ -22,12 +22,12 @@ from common import markdown, put_table, store, stored
 from egopose import load
 from egopose.commands.pose_scores import calibration, pair_up
 from egopose.ego_exo4d import EgoExo4D, make_standin
-from egopose.ego_exo4d.errorbars import common_errors, with_slow_errors
 from egopose.ego_exo4d.labels import exo_observations, skeleton_of
 from egopose.observations import Observations2D
 from egopose.pose import PoseSequence
 from egopose.rig import Rig
 from egopose.skeleton import BODY17
+from egopose.triangulate.errorbars import common_errors, with_slow_errors
 from egopose.triangulate.take import triangulate_take
 
 NAME = "ego_exo4d_labels"

@@ -19,6 +19,7 @@ from egopose.observations import Observations2D
 from egopose.rig import Rig
 from egopose.skeleton import BODY17
 from egopose.triangulate import Take, TriangulateConfig, build_report, triangulate_take
+from egopose.triangulate.errorbars import honest_bars
 from egopose.triangulate.hands import hand_sides
 from egopose.triangulate.take import Stage
 from egopose.triangulate.windows import LONG_FRAMES, WINDOW_FRAMES, triangulate_windows
@@ -99,6 +100,7 @@ def run_triangulate(
             )  # fmt: skip
         else:
             take = triangulate_take(rig, aligned, config, progress, stages=stages)
+    take = honest_bars(take)
     told = ([], {}) if persons is None else ([*persons.notes], persons.found)
     report = build_report(take)
     notes = [*take.observations.provenance.get("notes", []), *told[0], *left_out, *report["notes"]]

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from egopose.ego_exo4d.dataset import EgoExo4D
-from egopose.ego_exo4d.errorbars import common_errors, with_slow_errors
 from egopose.ego_exo4d.layout import Kind, annotation_path
 from egopose.ego_exo4d.take import Take
 from egopose.errors import EgoposeError, EgoposeWarning
@@ -26,6 +25,7 @@ from egopose.rig import Rig
 from egopose.shard import Shard, run_shards
 from egopose.skeleton import BODY17, HANDS42, Skeleton
 from egopose.takes import locate
+from egopose.triangulate.errorbars import common_errors, with_slow_errors
 
 
 def skeleton_of(kind: str) -> Skeleton:

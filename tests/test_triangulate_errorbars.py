@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from egopose.camera import Rig
 from egopose.commands.pose_scores import calibration, pair_up
-from egopose.ego_exo4d.errorbars import COMMON_M, common_errors, slow_noise, with_slow_errors
+from egopose.commands.triangulate import run_triangulate
 from egopose.ego_exo4d.standin_world import BAD, MISSING, World, build_world
 from egopose.observations import Observations2D
 from egopose.skeleton import BODY17, HANDS42
-from egopose.triangulate.take import Take, triangulate_take
+from egopose.triangulate.errorbars import COMMON_M, common_errors, slow_noise, with_slow_errors
+from egopose.triangulate.take import Take, TriangulateConfig, triangulate_take
 
 FAST_PX = 3.0
 
@@ -85,6 +87,35 @@ def test_common_errors_cannot_be_seen_and_are_told(world: World) -> None:
     inside = shares(take, world, 0.012)
     assert 0.35 < inside[0] < 0.7
     assert 0.75 < inside[1] < 0.98
+
+
+def test_joints_of_a_detector_get_bars_that_know_of_its_slow_errors(world: World) -> None:
+    take = solve(world, 6.0)
+    given, _ = run_triangulate(take.rig, take.observations)
+    np.testing.assert_array_equal(given.pose.sigma, take.pose.sigma)
+    detected = replace(take.observations, provenance={"source": "detect", "detector": "blazepose-high"})
+    found, report = run_triangulate(take.rig, detected)
+    np.testing.assert_array_equal(found.pose.xyz, take.pose.xyz)
+    assert np.nanmedian(found.pose.sigma / take.pose.sigma) > 1.5
+    assert shares(take, world)[0] < 0.3
+    assert 0.38 < shares(found, world)[0] < 0.65
+    assert 17 < report["found"]["detector_errors"]["slow_mm"] < 25
+    assert any("that stay" in note for note in report["notes"])
+    # alone, no frame is averaged with another: nothing to widen
+    raw, _ = run_triangulate(take.rig, detected, TriangulateConfig(raw=True))
+    assert "detector_errors" not in raw.found
+
+
+def test_pieces_of_a_take_say_the_same_as_the_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = solve(world, 6.0)
+    slow, fast = slow_noise(take)
+    whole = with_slow_errors(take)
+    monkeypatch.setattr("egopose.triangulate.errorbars.CHUNK", 50)
+    slow_pieces, fast_pieces = slow_noise(take)
+    # a window ends where its piece does
+    np.testing.assert_allclose(slow_pieces, slow, rtol=0.1)
+    np.testing.assert_allclose(fast_pieces, fast, rtol=0.1)
+    np.testing.assert_allclose(with_slow_errors(take).sigma, whole.sigma, rtol=0.1)
 
 
 def test_what_is_known_of_detectors() -> None:
