@@ -596,7 +596,7 @@ def test_a_frame_far_beyond_all_others_is_refused() -> None:
         "uv_px": np.zeros((2, 17, 2), np.float32), "score": np.zeros((2, 17), np.float32),
     }  # fmt: skip
     with pytest.raises(EgoposeError, match="2147483647"):
-        _join({"a": view}, "blazepose", {})
+        _join({"a": view}, "blazepose", {}, [])
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def _read_detected(path: Path) -> Any:
     from egopose.detect.run import _join, _read, _usable
 
     places = {p.stem: p for p in sorted(path.glob("*.npz")) if _usable(p)}
-    return _join({name: _read(p) for name, p in places.items()}, "fake", {}) if places else None
+    return _join({name: _read(p) for name, p in places.items()}, "fake", {}, []) if places else None
 
 
 def _columns(kind: str) -> tuple[Callable[[Path], Path], Callable[[Path], Any]]:
