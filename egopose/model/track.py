@@ -24,6 +24,9 @@ Array = NDArray[np.float64]
 FOUND = 0.3
 """Least heat at which a hand is looked for where the finder sees it."""
 
+SAME_HAND_M = 0.03
+"""Two hands that are looked for in directions closer than this, at their distance, are one."""
+
 DISTANCE_UNIT_M = 0.4
 """The finder predicts the log of the distance over this."""
 
@@ -160,6 +163,12 @@ class FrameReader:
             if centre is not None and (not np.isfinite(centre).all() or not self._in_reach(centre)):
                 centre = None
             out.append(centre)
+        left, right = out
+        if left is not None and right is not None and found == (None, None):
+            apart = float(np.linalg.norm(left - right * np.linalg.norm(left) / np.linalg.norm(right)))
+            if apart < SAME_HAND_M:
+                # the finder takes one hand for both: the surer side has it
+                out[int(peaks[0][0] > peaks[1][0])] = None
         return out
 
     def _in_reach(self, centre: Array) -> bool:
