@@ -303,3 +303,32 @@ def test_hand_finder_places_a_lost_hand() -> None:
     assert peaks[0][0] < 0.01
     assert peaks[1][0] > 0.9
     np.testing.assert_allclose(peaks[1][1], truth, atol=1e-5)
+
+
+def test_one_hand_is_not_taken_for_both() -> None:
+    from egopose.model.config import ModelConfig
+    from egopose.model.track import DISTANCE_UNIT_M, FrameReader
+
+    reader = FrameReader(CAMERA, ModelConfig(image_px=64, hand_px=32))
+    right = np.array([0.1, 0.05, 0.5])
+
+    def heat(left: np.ndarray, left_logit: float) -> np.ndarray:
+        out = np.full((2, 4, 4, 4), -9.0, dtype=np.float32)
+        for side, place, logit in ((0, left, left_logit), (1, right, 3.0)):
+            uv = reader.fit.to_square(CAMERA.project(place[None], frame="camera"))[0]
+            cell = (uv + 0.5) * 4 / 64 - 0.5
+            row, column = round(float(cell[1])), round(float(cell[0]))
+            distance = np.log(np.linalg.norm(place) / DISTANCE_UNIT_M)
+            out[side, :, row, column] = logit, cell[0] - column, cell[1] - row, distance
+        return out
+
+    near, beside = right + np.array([0.01, 0.0, 0.0]), right - np.array([0.12, 0.0, 0.0])
+    apart = reader.centres(heat(beside, 1.0), None)
+    np.testing.assert_allclose(np.stack(apart), [beside, right], atol=1e-5)
+    less, more = reader.centres(heat(near, 1.0), None), reader.centres(heat(near, 4.0), None)
+    assert less[0] is None
+    np.testing.assert_allclose(less[1], right, atol=1e-5)
+    assert more[1] is None
+    np.testing.assert_allclose(more[0], near, atol=1e-5)
+    # what something else has found is believed
+    assert all(place is not None for place in reader.centres(heat(near, 1.0), None, (near, right)))

@@ -164,7 +164,7 @@ class FrameReader:
                 centre = None
             out.append(centre)
         left, right = out
-        if left is not None and right is not None and found == (None, None):
+        if left is not None and right is not None and all(place is None for place in found):
             apart = float(np.linalg.norm(left - right * np.linalg.norm(left) / np.linalg.norm(right)))
             if apart < SAME_HAND_M:
                 # the finder takes one hand for both: the surer side has it
