@@ -118,6 +118,21 @@ def test_pieces_of_a_take_say_the_same_as_the_whole(world: World, monkeypatch: p
     np.testing.assert_allclose(with_slow_errors(take).sigma, whole.sigma, rtol=0.1)
 
 
+@pytest.mark.parametrize("frames", [1, 2, 12, 16])
+def test_a_take_shorter_than_half_a_second(world: World, frames: int) -> None:
+    take = solve(world, 6.0)
+    short = take.observations.select(frames=range(frames))
+    detected = replace(short, provenance={"source": "detect", "detector": "blazepose"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, _ = run_triangulate(take.rig, detected)
+        alone, _ = run_triangulate(take.rig, short)
+    assert found.pose.n_frames == frames
+    good = alone.pose.valid
+    assert np.isfinite(found.pose.sigma[good]).all()
+    assert (found.pose.sigma[good] >= 0.999 * alone.pose.sigma[good]).all()
+
+
 def test_what_is_known_of_detectors() -> None:
     assert not common_errors(None, BODY17.joints, "body").any()
     assert not common_errors("onnx", BODY17.joints, "body").any()

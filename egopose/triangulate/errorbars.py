@@ -50,7 +50,7 @@ class _Sums:
 
     def add(self, residual: Array, seen: NDArray[np.bool_], window: int) -> None:
         """Take in residuals (V, T, J, 2) and which of them count."""
-        kernel = np.ones(window)
+        kernel = np.ones(min(window, seen.shape[1]))
 
         def sums(x: Array) -> Array:
             return np.apply_along_axis(lambda row: np.convolve(row, kernel, "same"), 1, x)
@@ -143,7 +143,7 @@ def honest_bars(take: Take) -> Take:
     found = {"slow_mm": float(1000 * np.nanmedian(slow)), "fast_mm": float(1000 * np.nanmedian(fast))}
     wider = replace(take, pose=with_slow_errors(take, common), found={**take.found, "detector_errors": found})
     return wider.noted(
-        f"the detector's errors in a view: {found['slow_mm']:.0f} mm that stay for half a second and more, "
+        f"errors of the detector in a view: {found['slow_mm']:.0f} mm that stay for half a second and more, "
         f"{found['fast_mm']:.0f} mm that do not; error bars know of both"
     )
 
