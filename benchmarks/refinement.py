@@ -23,8 +23,6 @@ from egopose.triangulate.refine import refine_rig
 from egopose.triangulate.solve import triangulate_points
 
 PAGE = "benchmarks-triangulation.md"
-
-
 AGREEING_PX = 25.0
 
 

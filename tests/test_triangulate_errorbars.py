@@ -102,8 +102,14 @@ def test_joints_of_a_detector_get_bars_that_know_of_its_slow_errors(world: World
     assert 17 < report["found"]["detector_errors"]["slow_mm"] < 25
     assert any("that stay" in note for note in report["notes"])
     # alone, no frame is averaged with another: nothing to widen
-    raw, _ = run_triangulate(take.rig, detected, TriangulateConfig(raw=True))
-    assert "detector_errors" not in raw.found
+    for settings in ({"raw": True}, {"smooth": False}, {"method": "linear"}):
+        raw, _ = run_triangulate(take.rig, detected, TriangulateConfig(**settings))
+        plain, _ = run_triangulate(take.rig, take.observations, TriangulateConfig(**settings))
+        assert "detector_errors" not in raw.found
+        np.testing.assert_array_equal(raw.pose.sigma, plain.pose.sigma)
+    # in windows the same is known
+    windows, _ = run_triangulate(take.rig, detected, window=60)
+    assert "detector_errors" in windows.found
 
 
 def test_pieces_of_a_take_say_the_same_as_the_whole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,8 +47,7 @@ def examples(nets: BlazePose, seed: int, frames: int) -> dict[str, np.ndarray]:
             for _ in range(2):
                 square = nets.body(image, square)[3]
             _, uv, score, _ = nets.body(image, square)
-            c, s = np.cos(square.angle), np.sin(square.angle)
-            turn = np.array([[c, -s], [s, c]])
+            turn = coco_points.upright_turn(square.angle)
             rows["points"].append(uv @ turn)
             rows["score"].append(score)
             rows["target"].append(camera.project(truth[t]) @ turn)

@@ -111,7 +111,8 @@ def choose_persons(
     with warnings.catch_warnings(record=True) as caught:
         # they belong to the notes, which are printed with the result
         warnings.simplefilter("always", EgoposeWarning)
-        aligned = align_views(rig, seen, drop=True)
+        # sizes that differ are named by each person's take
+        aligned = align_views(rig, seen, drop=True, sizes=False)
     left_out = tuple(str(item.message) for item in caught if issubclass(item.category, EgoposeWarning))
     told = tell_apart(rig, aligned, progress=progress)
     if not len(told):

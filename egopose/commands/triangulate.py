@@ -87,10 +87,9 @@ def run_triangulate(
     with warnings.catch_warnings(record=True) as caught:
         # they belong to the notes, which are printed with the result
         warnings.simplefilter("always", EgoposeWarning)
-        aligned = align_views(rig, observations, drop=True)
+        # sizes that differ are named by the take, camera by camera
+        aligned = align_views(rig, observations, drop=True, sizes=False)
     left_out = [str(item.message) for item in caught if issubclass(item.category, EgoposeWarning)]
-    # the take says the same, camera by camera
-    left_out = [note for note in left_out if not note.startswith("image sizes differ from the calibration")]
     with warnings.catch_warnings():
         # the take keeps these as notes already
         warnings.simplefilter("ignore", EgoposeWarning)

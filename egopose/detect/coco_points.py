@@ -103,6 +103,12 @@ def load_table(path: Path) -> dict[str, Array]:
     return {key: data[key].astype(np.float64) for key in _KEYS}
 
 
+def upright_turn(angle: float) -> Array:
+    """Matrix (2, 2): ``uv @ turn`` brings rows of pixels into the upright frame of a person rotated by an angle."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s], [s, c]])
+
+
 def coco_shift(uv: Array, score: Array, angle: float) -> Array:
     """How far to move the joints of BODY17 from their landmarks, (17, 2) pixels.
 
@@ -111,8 +117,7 @@ def coco_shift(uv: Array, score: Array, angle: float) -> Array:
         score: (33,).
         angle: Rotation of the person in the image, radians, see ``Square``.
     """
-    c, s = np.cos(angle), np.sin(angle)
-    turn = np.array([[c, -s], [s, c]])
+    turn = upright_turn(angle)
     points = uv @ turn
     if not np.isfinite(points).all() or np.ptp(points, axis=0).max() < 1.0:
         return np.zeros((BODY17.n_joints, 2))

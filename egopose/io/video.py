@@ -194,7 +194,8 @@ def read_frames(
             with _open(path) as again:
                 stamps = _stamps(*again)
         if start > 0:
-            stamps = _stamps(container, stream)
+            if not past_damage:
+                stamps = _stamps(container, stream)
             if start >= stamps.size:
                 raise EgoposeError(f"{path}: frame {start} is not there; the video has {stamps.size} frames")
             index, first_stamp = start, int(stamps[start])

@@ -36,6 +36,11 @@ def stage_record(folder: Path) -> dict[str, Any]:
     return {"steps": last.get("step", 0), "seconds": last.get("seconds", 0.0)}
 
 
+def _runs(work: Path, stages: Sequence[str], earlier: Sequence[Path]) -> dict[str, Path]:
+    """Folders of all stages in the order in which they ran, by what the card and the log call them."""
+    return {f"{path.name}, first round": path for path in earlier} | {stage: work / stage for stage in stages}
+
+
 def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, float]:
     """Set the body rows of the network's sigma factors from held-out motion; gives the coverage reached."""
     import torch
@@ -90,10 +95,7 @@ def ship(
         scores.update({f"rendered_{k}": v for k, v in rendered_scores(model, held).items()})
     notes = {
         "trained": list(TRAINED[stage]),
-        "stages": {
-            **{f"{path.name}, first round": stage_record(path) for path in earlier},
-            **{s: stage_record(work / s) for s in stages},
-        },
+        "stages": {name: stage_record(run) for name, run in _runs(work, stages, earlier).items()},
         "picked_at_step": weights.notes.get("steps"),
         "held_out": {k: round(float(v), 4) for k, v in scores.items()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch threads 1",
@@ -124,8 +126,7 @@ def training_log(work: Path, stages: Sequence[str], machine: str, *, earlier: Se
         "subjects, body-12 in cm without alignment unless the name says otherwise: `full` or no prefix is offline, "
         "`k0` or `causal` causal; `A` are exact clips, `B-daz` those on a common figure.",
     ]
-    runs = [(f"{path.name}, first round", path) for path in earlier] + [(stage, work / stage) for stage in stages]
-    for stage, run in runs:
+    for stage, run in _runs(work, stages, earlier).items():
         record = stage_record(run)
         lines = [json.loads(line) for line in read_text(run / "log.jsonl").splitlines()]
         looks = [line for line in lines if line["kind"] == "held_out"]

@@ -105,10 +105,14 @@ def with_slow_errors(take: Take, common_m: float | Array = 0.0) -> PoseSequence:
     Returns:
         The same joints; covariance and sigma are larger where the views contradict each other slowly.
     """
+    return _widened(take, slow_noise(take)[0], common_m)
+
+
+def _widened(take: Take, slow: Array, common_m: float | Array) -> PoseSequence:
+    """The joints with bars that know of slow errors (J,) of a view."""
     pose = take.pose
     assert pose is not None
     assert pose.covariance is not None
-    slow, _ = slow_noise(take)
     known = np.isfinite(slow)
     slow = np.where(known, slow, np.median(slow[known]) if known.any() else 0.0)
     common = np.broadcast_to(np.asarray(common_m, dtype=np.float64) ** 2, slow.shape)[:, None, None] * np.eye(3)
@@ -131,8 +135,7 @@ def honest_bars(take: Take) -> Take:
     Other takes, and those that were not smoothed, come back as they are: without smoothing nothing is averaged.
     """
     provenance = take.observations.provenance
-    smoothed = take.unsmoothed is not None or take.config.smooth
-    if provenance.get("source") != "detect" or take.config.raw or not smoothed:
+    if provenance.get("source") != "detect" or "smoothing" not in take.found:
         return take
     if take.pose is None or take.pose.covariance is None or take.used is None:
         return take
@@ -141,7 +144,7 @@ def honest_bars(take: Take) -> Take:
     if not np.isfinite(slow).any():
         return take
     found = {"slow_mm": float(1000 * np.nanmedian(slow)), "fast_mm": float(1000 * np.nanmedian(fast))}
-    wider = replace(take, pose=with_slow_errors(take, common), found={**take.found, "detector_errors": found})
+    wider = replace(take, pose=_widened(take, slow, common), found={**take.found, "detector_errors": found})
     return wider.noted(
         f"errors of the detector in a view: {found['slow_mm']:.0f} mm that stay for half a second and more, "
         f"{found['fast_mm']:.0f} mm that do not; error bars know of both"
