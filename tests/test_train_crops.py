@@ -116,7 +116,7 @@ def test_folders_of_hands_resume_and_load(tmp_path: Path) -> None:
 
 
 def settings(out: Path, **values: object) -> TrainConfig:
-    return config(out, stage="hands", rendered_window=4, rendered_batch=2, **values)
+    return config(out, **{"stage": "hands", "rendered_window": 4, "rendered_batch": 2, **values})
 
 
 def test_batches_follow_from_the_step(rendered: dict, tmp_path: Path) -> None:
@@ -127,7 +127,22 @@ def test_batches_follow_from_the_step(rendered: dict, tmp_path: Path) -> None:
     assert torch.equal(one.frames.hands, two.frames.hands)
     assert not torch.equal(one.frames.hands, other.frames.hands)
     assert torch.isnan(one.targets.xyz[..., : BODY17.n_joints, :]).all()
-    assert torch.isfinite(one.targets.xyz[..., BODY17.n_joints :, :]).all()
+    told = torch.isfinite(one.targets.xyz[..., BODY17.n_joints :, :]).all(-1).unflatten(-1, (2, 21))
+    assert one.targets.crop is not None
+    # a hand is labelled wherever the crop shows it; the other one, or one out of the crop, is said not to be there
+    assert told.all(-1)[one.targets.crop == 1].all()
+
+
+def test_some_crops_show_the_other_hand_and_say_so(rendered: dict, tmp_path: Path) -> None:
+    crops = HandCrops(**{k: rendered[k] for k in rendered if k != "subject"}, subjects={"generated"})
+    targets = CropSource(crops, settings(tmp_path, rendered_batch=40)).batch(0).targets
+    told = torch.isfinite(targets.xyz[..., BODY17.n_joints :, :]).all(-1).unflatten(-1, (2, 21)).any(-1)
+    assert targets.crop is not None
+    assert 0.04 < 1 - told.float().mean() < 0.13
+    assert (targets.crop[~told] == 0).all()
+    own, wrong = (cut(dotted(1), 0, CENTRE, np.eye(3), True, 96, 6, wrong_side=w) for w in (False, True))
+    # the crop of a left hand is mirrored: a right hand stands in it as it is once, and as its mirror image otherwise
+    np.testing.assert_allclose(own["hands"].astype(int), wrong["hands"][:, ::-1].astype(int), atol=2)
 
 
 def test_hands_alone_teach_no_body_and_no_gravity(rendered: dict, tmp_path: Path) -> None:

@@ -6,10 +6,14 @@ The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head po
 rendered folder holds train/ and val/ (clips) and hands_train/ and hands_val/ (hands) as `egopose synth` writes them.
 Every call continues where the last one stopped.
 
-The shipped weights come from two rounds: all stages (FIRST), then, after the knuckles of the body asset were moved and
-everything was rendered anew, a second round from the weights of the first:
+The shipped weights come from three rounds. The second started from the weights of the first after the knuckles of the
+body asset were moved and everything was rendered anew. For the third, hands are read at twice the resolution and the
+hand finder sees the arms as well (both new layers start at zero), other clips were rendered (--render), and what reads
+crops and what reads whole images learns side by side, each on a core (start the stages hands and frames in two
+processes, or one after the other):
 
-    python tools/train_default.py ... --work runs/nano2 --init runs/nano/all/best.safetensors
+    python tools/train_default.py ... --round 2 --work runs/nano2 --init runs/nano/all/best.safetensors
+    python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
 """
 
 from __future__ import annotations
@@ -55,7 +59,64 @@ SECOND: dict[str, dict[str, Any]] = {
     "images": {**FIRST["images"], "steps": 1300, "crops_every": 3, "amp": "off"},
     "all": {**FIRST["all"], "steps": 700, "crops_every": 4, "eval_every": 350},
 }  # fmt: skip
-"""Stages that start from earlier weights (--init)."""
+
+THIRD: dict[str, dict[str, Any]] = {
+    "hands": {
+        **SECOND["hands"], "steps": 3200, "warmup": 100, "eval_every": 400,
+        "train_only": [*SECOND["hands"]["train_only"], "hand_fine"],
+    },
+    "frames": {
+        "steps": 1600, "lr": 1.0e-3, "warmup": 50, "eval_every": 400, "save_every": 50,
+        "rendered_window": 10, "rendered_batch": 6,
+        "train_only": ["image_encoder", "heat"],
+        # the finder, and what the decoder reads in single frames, so that it still finds it there
+        "loss": {"heat": 0.5, "hand": 0.0, "frame_hand": 0.0, "velocity": 0.0, "bone": 0.0, "symmetry": 0.0},
+    },
+    "all": {
+        "steps": 2600, "lr": 8.0e-4, "encoder_lr": 0.6, "warmup": 50, "eval_every": 650, "save_every": 50, "threads": 2,
+        "rendered_window": 16, "rendered_batch": 4, "motion_every": 9, "crops_every": 3, "frames_every": 6,
+        # hands lost 2 mm of what they had learnt in this stage of the second round
+        "loss": {"heat": 0.15, "hand": 3.0, "frame_hand": 3.0},
+    },
+}  # fmt: skip
+
+ROUNDS = (FIRST, SECOND, THIRD)
+ORDINALS = ("first", "second", "third")
+SIDE_BY_SIDE = ("hands", "frames")
+"""Stages of the third round that start from the same weights and change other parts of them."""
+
+RENDERED: dict[str, dict[str, Any]] = {
+    # what `egopose synth` is told for the third round
+    "hands_train": {"content": "hands", "clips": 1600, "frames": 16, "side": 144, "seed": 301, "hands_up": 0.9},
+    "hands_val": {
+        "content": "hands", "clips": 80, "frames": 16, "side": 144, "seed": 302, "hands_up": 0.9, "samples": 3,
+        "generated_share": 0.0,
+    },
+    "train": {"clips": 700, "frames": 24, "side": 416, "seed": 303},
+    "val": {"clips": 40, "frames": 32, "side": 512, "seed": 304, "samples": 3, "generated_share": 0.0},
+}  # fmt: skip
+
+
+def render(motion: Path, folder: Path) -> None:
+    """Render what is not there yet; about a quarter of an hour on two cores when started twice at once."""
+    from egopose.commands.synth import run_synth
+
+    for name, values in RENDERED.items():
+        files = ["val.npz"] if name.endswith("val") else ["train_exact.npz", "train_retarget.npz"]
+        paths = [str(motion / file) for file in files]
+        print(run_synth("synth", folder / name, motion=paths, **{"samples": 2, "steep_share": 0.4, **values}))
+
+
+def merge(init: Path, parts: dict[str, Path], out: Path) -> None:
+    """Weights of stages that ran side by side: of each the parts it changed."""
+    from egopose.model.weights import load_weights, save_weights
+
+    whole = load_weights(init)
+    for stage, path in parts.items():
+        mine = tuple(THIRD[stage]["train_only"])
+        state = load_weights(path, expect=whole.config).state
+        whole.state.update({name: value for name, value in state.items() if name.startswith(mine)})
+    save_weights(out, whole.model(), notes={"merged": sorted(parts)})
 
 
 def stage_config(
@@ -84,6 +145,35 @@ def stage_config(
     return load_config(TrainConfig, size, **values)
 
 
+def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None:
+    """Train what is left of the asked stages."""
+    from egopose.train.stages import run_training
+
+    stages = options.stages
+    if stages is None:
+        stages = ["motion"] if options.rendered is None else list(known)
+    side_by_side = SIDE_BY_SIDE if known is THIRD else ()
+    done: Path | None = options.init
+    for stage in known:
+        best = options.work / stage / "best.safetensors"
+        if stage in stages:
+            start = options.init if stage in side_by_side else done
+            config = stage_config(
+                known, stage, options.size, options.motion_data, options.rendered, options.work, start
+            )
+            result = run_training(config, max_seconds=options.seconds)
+            print(f"{stage}: step {result['step']} of {result['steps']}, {result['seconds']} s on {platform.machine()}")
+            if result["step"] < result["steps"]:
+                break
+        if best.exists() and stage not in side_by_side:
+            done = best
+        parts = {name: options.work / name / "best.safetensors" for name in side_by_side}
+        if side_by_side and stage == side_by_side[-1] and all(path.exists() for path in parts.values()):
+            done = options.work / "merged.safetensors"
+            if not done.exists():
+                merge(options.init, parts, done)
+
+
 def main() -> None:
     """Train what is left, then ship."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -91,55 +181,43 @@ def main() -> None:
     parser.add_argument("--rendered", type=Path)
     parser.add_argument("--size", default="nano")
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
-    parser.add_argument(
-        "--stages", nargs="*", choices=list(FIRST), help="by default motion, and hands, images and all with --rendered"
-    )
-    parser.add_argument("--init", type=Path, help="start a second round from these weights")
+    parser.add_argument("--round", type=int, choices=(1, 2, 3), default=1)
+    parser.add_argument("--stages", nargs="*", help="by default motion, and all of the round with --rendered")
+    parser.add_argument("--init", type=Path, help="the weights that round 2 or 3 starts from")
     parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
+    parser.add_argument("--render", action="store_true", help="first render what is not yet in the rendered folder")
     parser.add_argument(
         "--ship", action="store_true", help="calibrate the best weights so far and write them into the package"
     )
     options = parser.parse_args()
+    known = ROUNDS[options.round - 1]
+    if (options.init is None) != (options.round == 1):
+        parser.error("rounds 2 and 3, and they alone, start from weights: --init")
+    unknown = set(options.stages or ()) - set(known)
+    if unknown:
+        parser.error(f"round {options.round} has no stage {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    if options.render and options.rendered is None:
+        parser.error("--render needs a folder: --rendered")
 
     from egopose.errors import EgoposeError
-    from egopose.files import atomic_write
     from egopose.train.ship import ship, training_log
-    from egopose.train.stages import run_training
 
-    known = FIRST if options.init is None else SECOND
-    stages = options.stages
-    if stages is None:
-        stages = ["motion"] if options.rendered is None else list(known)
     try:
-        done: Path | None = options.init
-        for stage in known:
-            best = options.work / stage / "best.safetensors"
-            if stage in stages:
-                config = stage_config(
-                    known, stage, options.size, options.motion_data, options.rendered, options.work, done
-                )
-                result = run_training(config, max_seconds=options.seconds)
-                print(
-                    f"{stage}: step {result['step']} of {result['steps']}, {result['seconds']} s "
-                    f"on {platform.machine()}"
-                )
-                if result["step"] < result["steps"]:
-                    break
-            if best.exists():
-                done = best
+        if options.render:
+            render(options.motion_data, options.rendered)
+        train(options, known)
         if options.ship:
             reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
-            first = [] if options.init is None else [options.init.parent.parent / stage for stage in FIRST]
-            first = [folder for folder in first if (folder / "log.jsonl").exists()]
-            text = ship(
-                options.work, reached, ROOT / "egopose" / "weights", options.size,
-                motion=options.motion_data / "val.npz",
-                rendered=None if options.rendered is None else options.rendered / "val", earlier=first,
+            called = f"{ORDINALS[options.round - 1]} round"
+            print(
+                ship(
+                    options.work, reached, ROOT / "egopose" / "weights", options.size, called,
+                    motion=options.motion_data / "val.npz",
+                    rendered=None if options.rendered is None else options.rendered / "val",
+                )
             )  # fmt: skip
             machine = f"{platform.machine()}, {os.cpu_count()} shared cores"
-            with atomic_write(ROOT / "docs" / "training-log.md", "w") as stream:
-                stream.write(training_log(options.work, reached, machine, earlier=first))
-            print(text)
+            training_log(options.work, reached, called, machine, ROOT / "docs" / "training-log.md")
     except EgoposeError as error:
         raise SystemExit(f"train_default: {error}") from None
 

@@ -50,6 +50,16 @@ class ModelConfig(Config, frozen=True, kw_only=True):
     ring: int = 120
     dropout: float = 0.1
 
+    @property
+    def stride(self) -> int:
+        """Pixels along a side of an image token."""
+        return 32 if self.encoder == "mobile" else self.vit_patch
+
+    @property
+    def fine_stride(self) -> int:
+        """Pixels along a side of a cell of the finer map: the hand finder's cells and the tokens of hand crops."""
+        return 16 if self.encoder == "mobile" else self.vit_patch
+
     def __post_init__(self) -> None:
         if min(self.heads, self.dim, self.vit_patch, self.vit_heads) < 1:
             raise EgoposeError("model: dim, heads, vit_patch and vit_heads must be positive")
@@ -61,7 +71,7 @@ class ModelConfig(Config, frozen=True, kw_only=True):
                 raise EgoposeError(f"model.{key} is {getattr(self, key)}; expected at most {limit}")
         if not 0 < self.encoder_width <= 16:
             raise EgoposeError(f"model.encoder_width is {self.encoder_width}; expected a number above 0, at most 16")
-        stride = 32 if self.encoder == "mobile" else self.vit_patch
+        stride = self.stride
         for key in ("image_px", "hand_px"):
             value = getattr(self, key)
             if value <= 0 or value % stride:

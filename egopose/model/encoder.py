@@ -58,9 +58,6 @@ class MobileEncoder(nn.Module):
         fine_channels: Channels of the finer map.
     """
 
-    stride = 32
-    fine_stride = 16
-
     def __init__(self, dim: int, width: float) -> None:
         super().__init__()
         channels = _round8(STEM_CHANNELS * width)

@@ -131,7 +131,7 @@ class EgoPoseNet(nn.Module):
         if config.encoder == "mobile":
             self.image_encoder: nn.Module = MobileEncoder(dim, config.encoder_width)
             self.hand_encoder: nn.Module = MobileEncoder(dim, config.encoder_width)
-            self.stride, fine = MobileEncoder.stride, self.image_encoder.fine_channels
+            fine = self.image_encoder.fine_channels
         else:
             # one transformer sees the image and the crops: user weights load once
             self.image_encoder = VisionTransformer(
@@ -139,8 +139,12 @@ class EgoPoseNet(nn.Module):
                 patch=config.vit_patch, grid=config.image_px // config.vit_patch, out_dim=dim,
             )  # fmt: skip
             self.hand_encoder = self.image_encoder
-            self.stride, fine = config.vit_patch, config.vit_dim
+            fine = config.vit_dim
         self.heat = nn.Conv2d(fine, SIDES * HEAT_CHANNELS, 1)
+        # the finer map says where a hand is, the coarser one, which sees the arms, whose
+        self.heat_context = nn.Conv2d(dim, SIDES * HEAT_CHANNELS, 1, bias=False)
+        # hands are read at the finer stride, what the coarser map says added (Lin et al., feature pyramids, 2017)
+        self.hand_fine = nn.Conv2d(fine, dim, 1) if config.fine_stride < config.stride else None
         with torch.no_grad():
             # almost every cell is empty: start there, or the finder's loss drowns all others at first
             self.heat.bias.zero_()  # type: ignore[union-attr]
@@ -161,19 +165,22 @@ class EgoPoseNet(nn.Module):
         self.heads = StepHeads(dim)
         # factors of sigma found on held-out subjects: row 0 joints out of view, row 1 in view
         self.register_buffer("sigma_factor", torch.ones(2, 59))
-        for layer in (self.fuse_body, self.fuse_hands):
-            # images start as a correction of zero to what the head's motion says
+        # images start as a correction of zero to what the head's motion says, what sharpens them at zero too
+        for layer in (self.fuse_body, self.fuse_hands, self.heat_context):
             nn.init.zeros_(layer.weight)
+        if self.hand_fine is not None:
+            nn.init.zeros_(self.hand_fine.weight)
+            nn.init.zeros_(self.hand_fine.bias)  # type: ignore[arg-type]
 
     @property
     def image_cells(self) -> int:
         """Token cells along one side of the image."""
-        return self.config.image_px // self.stride
+        return self.config.image_px // self.config.stride
 
     @property
     def hand_cells(self) -> int:
         """Token cells along one side of a hand crop."""
-        return self.config.hand_px // self.stride
+        return self.config.hand_px // self.config.fine_stride
 
     def sensors(self, batch: FrameBatch) -> tuple[Tensor, Tensor]:
         """Head-motion token and IMU token, (N, C) each, learned ones where absent."""
@@ -185,16 +192,23 @@ class EgoPoseNet(nn.Module):
             imu = torch.where(batch.imu_known[:, None], self.imu_in(batch.imu), self.no_imu)
         return head, imu
 
+    def _finer(self, tokens: Tensor) -> Tensor:
+        """A map at the coarser stride, at the finer one."""
+        factor = self.config.stride // self.config.fine_stride
+        return tokens if factor == 1 else F.interpolate(tokens, scale_factor=float(factor), mode="nearest")
+
     def see(self, image: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (N, g*g, C) of whole images and the hand finder's map (N, 2, HEAT_CHANNELS, f, f)."""
         tokens, fine = self.image_encoder(image)
-        heat = self.heat(fine).unflatten(1, (SIDES, HEAT_CHANNELS))
+        heat = (self.heat(fine) + self._finer(self.heat_context(tokens))).unflatten(1, (SIDES, HEAT_CHANNELS))
         return tokens.flatten(2).transpose(1, 2) + self.ray_in(rays).flatten(1, 2) + self.kind[0], heat
 
     def see_hands(self, hands: Tensor, rays: Tensor, known: Tensor) -> Tensor:
         """Tokens (N, 2 * c*c, C) of the hand crops."""
         n = hands.shape[0]
-        tokens, _ = self.hand_encoder(hands.flatten(0, 1))
+        tokens, fine = self.hand_encoder(hands.flatten(0, 1))
+        if self.hand_fine is not None:
+            tokens = self._finer(tokens) + self.hand_fine(fine)
         tokens = tokens.flatten(2).transpose(1, 2) + self.ray_in(rays.flatten(0, 1)).flatten(1, 2)
         tokens = torch.where(known.flatten()[:, None, None], tokens, self.no_hand)
         return (tokens.unflatten(0, (n, SIDES)) + self.kind[1:3, None]).flatten(1, 2)

@@ -171,8 +171,7 @@ class OnnxEngine:
 
 def absent_frame(config: ModelConfig, n: int = 1) -> FrameArrays:
     """N frames with every modality marked absent but all arrays there, as the fixed graphs want them."""
-    stride = 32 if config.encoder == "mobile" else config.vit_patch
-    g, c = config.image_px // stride, config.hand_px // stride
+    g, c = config.image_px // config.stride, config.hand_px // config.fine_stride
     zeros = np.zeros
     return FrameArrays(
         head=zeros((n, HEAD_FEATURES), np.float32),

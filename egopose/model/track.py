@@ -114,10 +114,9 @@ class FrameReader:
     _pose: Array | None = None
 
     def __post_init__(self) -> None:
-        stride = 32 if self.config.encoder == "mobile" else self.config.vit_patch
         self.fit = Fit(self.camera.size, self.config.image_px)
-        self.hand_cells = self.config.hand_px // stride
-        self.rays = image_rays(self.camera, self.fit, self.config.image_px // stride)
+        self.hand_cells = self.config.hand_px // self.config.fine_stride
+        self.rays = image_rays(self.camera, self.fit, self.config.image_px // self.config.stride)
 
     def image(self, frame: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The frame as the network takes it, (3, S, S).

@@ -13,12 +13,17 @@ from torch import Tensor
 from egopose import rigid
 from egopose.model.clock import FULL, attention_masks, horizon, split_lookahead, time_rotation
 from egopose.model.config import ModelConfig
-from egopose.model.headmotion import head_features
+from egopose.model.headmotion import HEAD_FEATURES, head_features
+from egopose.model.imu import IMU_FEATURES
 from egopose.model.losses import Targets
 from egopose.model.network import FrameBatch
 from egopose.model.rays import normalise
+from egopose.skeleton import BODY17_HANDS
 
 Array = NDArray[np.float64]
+
+STEP_S = 0.1
+"""Time between the unrelated frames of a window."""
 
 
 @dataclass
@@ -125,6 +130,23 @@ def target_arrays(
         "height": pad(T_world_camera[:, 2, 3].astype(np.float32), length),
         "contact": pad(feet, length),
     }
+
+
+def unrelated(length: int, model: ModelConfig) -> dict[str, NDArray[Any]]:
+    """A window of single frames that do not see each other, without head poses and without labels."""
+    times = STEP_S * np.arange(length, dtype=np.float64)
+    live = np.ones(length, dtype=bool)
+    joints = BODY17_HANDS.n_joints
+    return {
+        "head": np.zeros((length, HEAD_FEATURES), np.float32), "head_known": ~live,
+        "imu": np.zeros((length, IMU_FEATURES), np.float32), "imu_known": ~live,
+        "times_s": times.astype(np.float32), "step": live, **time_arrays(times, live, FULL, model),
+        "first": np.eye(length, dtype=bool), "rest": np.eye(length, dtype=bool),
+        "T_world_camera": np.tile(np.eye(4, dtype=np.float32), (length, 1, 1)),
+        "up": np.full((length, 3), np.nan, np.float32), "height": np.full(length, np.nan, np.float32),
+        "contact": np.full((length, 2), -1, np.int8), "visible": np.full((length, joints), -1, np.int8),
+        "xyz": np.full((length, joints, 3), np.nan, np.float32),
+    }  # fmt: skip
 
 
 _FRAME_KEYS = (

@@ -37,6 +37,62 @@ def sigma_factors(error: ArrayLike, sigma: ArrayLike, seen: ArrayLike, *, share:
     return out
 
 
+ASKED = ((0.5, 0.05), (0.9, 0.05))
+"""Shares that are reported, and by how much each may be off."""
+
+SCALES = np.exp(np.linspace(np.log(0.6), np.log(1.8), 45))
+"""Common factors that are tried."""
+
+
+def common_scales(
+    error: ArrayLike, sigma: ArrayLike, said: ArrayLike, seen: ArrayLike, kept: ArrayLike = False
+) -> tuple[float, float]:
+    """One factor for all joints that are said to be out of view, and one for those said to be in view.
+
+    Errors have longer tails than a normal law, and what is said to be in view is not all that is: so each joint's own
+    factor can leave all intervals of those truly in view a little wide and the others narrow. These two make the
+    largest of the four misses (50 and 90 per cent, truly in and out of view) as small as it gets.
+
+    Args:
+        error: (N, J, 3) predicted minus true, metres, NaN without label.
+        sigma: (N, J) standard deviation per axis, metres, with the joints' own factors.
+        said: (N, J) bool, whether the joint is said to be in view.
+        seen: (N, J) bool, whether it is.
+        kept: (N, J) bool, joints whose sigma stays as it is.
+
+    Returns:
+        Factors for joints said to be out of view and in view.
+    """
+    from scipy.stats import norm
+
+    error, sigma = np.asarray(error, float), np.asarray(sigma, float)
+    seen, kept = np.asarray(seen, bool), np.broadcast_to(np.asarray(kept, bool), sigma.shape)
+    group = np.where(kept, 2, np.asarray(said, bool).astype(int))
+    ratio = np.abs(error) / sigma[..., None]
+    # of those said to be out of view, in view, and kept: how many lie inside at each scale
+    inside = np.zeros((3, 2, len(ASKED), SCALES.size))
+    total = np.zeros((3, 2))
+    for i in range(3):
+        scales = np.ones_like(SCALES) if i == 2 else SCALES
+        for k in range(2):
+            some = ratio[(group == i) & (seen == bool(k))]
+            some = np.sort(some[np.isfinite(some)])
+            total[i, k] = some.size
+            for a, (share, _) in enumerate(ASKED):
+                inside[i, k, a] = np.searchsorted(some, scales * norm.ppf(0.5 + share / 2), side="right")
+    worst = np.zeros((SCALES.size, SCALES.size))
+    for k in range(2):
+        if not total[:, k].sum():
+            continue
+        for a, (share, margin) in enumerate(ASKED):
+            held = (inside[0, k, a][:, None] + inside[1, k, a][None, :] + inside[2, k, a, 0]) / total[:, k].sum()
+            worst = np.maximum(worst, np.abs(held - share) / margin)
+    # among equals the smallest change
+    change = np.abs(np.log(SCALES))
+    best = np.unravel_index(np.argmin(worst + 1e-6 * (change[:, None] + change[None, :])), worst.shape)
+    return float(SCALES[best[0]]), float(SCALES[best[1]])
+
+
 def coverage(error: ArrayLike, sigma: ArrayLike, share: float) -> float:
     """Share of coordinates inside the central normal interval of a given share."""
     from scipy.stats import norm

@@ -18,7 +18,8 @@ class TrainConfig(Config, frozen=True, kw_only=True):
 
     Attributes:
         stage: "motion" trains the temporal part on head poses alone; "hands" what reads hand crops, on hands alone;
-            "images" the encoders on rendered frames; "all" everything.
+            "frames" what reads whole images, on single frames; "images" the encoders on rendered clips; "all"
+            everything.
         model: The network.
         loss: Loss weights.
         augment: Changes of motion clips.
@@ -40,6 +41,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         rendered_window: Steps of a rendered window.
         motion_every: In image stages, every how many steps one is on head motion alone.
         crops_every: In image stages with crops, every how many steps one is on hands alone.
+        frames_every: In image stages, every how many steps one is on single frames; 0 for never.
         lr: Peak learning rate.
         encoder_lr: Factor of the learning rate for image encoders.
         warmup: Steps of linear warm-up; a cosine to zero follows.
@@ -62,7 +64,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         tensorboard: Also write TensorBoard events.
     """
 
-    stage: Literal["motion", "hands", "images", "all"] = "motion"
+    stage: Literal["motion", "hands", "frames", "images", "all"] = "motion"
     model: ModelConfig = msgspec.field(default_factory=ModelConfig)
     loss: LossConfig = msgspec.field(default_factory=LossConfig)
     augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
@@ -84,6 +86,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     rendered_window: int = 8
     motion_every: int = 4
     crops_every: int = 4
+    frames_every: int = 0
     lr: float = 1e-3
     encoder_lr: float = 1.0
     warmup: int = 200
@@ -110,6 +113,8 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         for key in (*counts, "eval_every", "save_every", "log_every"):
             if getattr(self, key) < 1:
                 raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected at least 1")
+        if self.frames_every < 0:
+            raise EgoposeError(f"train.frames_every is {self.frames_every}; expected 0 (never) or more")
         for key in ("head_drop", "imu_keep", "floor_drop", "image_drop", "hand_drop", "ema", "rendered_head_drop"):
             if not 0 <= getattr(self, key) <= 1:
                 raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected a number from 0 to 1")

@@ -14,22 +14,20 @@ from numpy.typing import NDArray
 from egopose.camera import Camera
 from egopose.errors import EgoposeError, import_cv2
 from egopose.metrics import mpjpe, pa_mpjpe
-from egopose.model.clock import FULL
 from egopose.model.headmotion import HEAD_FEATURES
-from egopose.model.imu import IMU_FEATURES
 from egopose.model.network import EgoPoseNet
 from egopose.model.rays import HAND_RADIUS_M, HandCrop, normalise
 from egopose.npz import read_npz
 from egopose.rigid import rotation_from_vector
-from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
-from egopose.train.batch import Batch, stack, time_arrays
+from egopose.skeleton import BODY17, HAND21
+from egopose.train.batch import Batch, stack, unrelated
 from egopose.train.config import TrainConfig
 
 Array = NDArray[np.float64]
 
 ARRAYS = ("images", "focal_px", "R_view_camera", "joints_camera", "visible", "hand")
-STEP_S = 0.1
-"""Time between the unrelated frames of a window."""
+WRONG_SIDE = 0.08
+"""Share of crops that show the other hand."""
 
 TURN_RAD = 0.25
 """Standard deviation of the random turn of a crop about its axis."""
@@ -90,8 +88,9 @@ def turned(axis: Array, angle: float) -> Array:
 
 
 def cut(
-    crops: HandCrops, index: int, place: Array, turn: Array, as_left: bool, side: int, cells: int
-) -> dict[str, NDArray[Any]]:
+    crops: HandCrops, index: int, place: Array, turn: Array, as_left: bool, side: int, cells: int, *,
+    wrong_side: bool = False,
+) -> dict[str, NDArray[Any]]:  # fmt: skip
     """One hand as the network's inputs and labels.
 
     Args:
@@ -102,11 +101,12 @@ def cut(
         as_left: Whether it stands for a left hand; one of the other side is mirrored.
         side: Of the crop, pixels.
         cells: Of the encoder's tokens along a side.
+        wrong_side: Show the other hand where this one is looked for.
     """
     crop = HandCrop.aimed(turn @ place)
     drawn = HandCrop(crops.R_view_camera[index] @ turn.T @ crop.R_camera_crop, crop.focal, crop.distance_m)
-    is_left = crops.hand[index] == 0
-    image = drawn.image(crops.images[index], crops.view(index), side, mirror=bool(is_left))
+    is_left = bool(crops.hand[index] == 0) != wrong_side
+    image = drawn.image(crops.images[index], crops.view(index), side, mirror=is_left)
     joints = crops.joints_camera[index] @ turn.T
     if is_left != as_left:
         # the mirrored world: x of head camera axes changes its sign
@@ -128,21 +128,8 @@ class CropSource:
         """Keep the hands."""
         self.crops, self.config, self.rank = crops, config, rank
         model = config.model
-        self.cells = model.hand_px // (32 if model.encoder == "mobile" else model.vit_patch)
-        length = config.rendered_window
-        times = STEP_S * np.arange(length, dtype=np.float64)
-        live = np.ones(length, dtype=bool)
-        joints = BODY17_HANDS.n_joints
-        self.constant: dict[str, NDArray[Any]] = {
-            "head": np.zeros((length, HEAD_FEATURES), np.float32), "head_known": ~live,
-            "imu": np.zeros((length, IMU_FEATURES), np.float32), "imu_known": ~live,
-            "times_s": times.astype(np.float32), "step": live, **time_arrays(times, live, FULL, model),
-            # unrelated frames do not see each other
-            "first": np.eye(length, dtype=bool), "rest": np.eye(length, dtype=bool),
-            "T_world_camera": np.tile(np.eye(4, dtype=np.float32), (length, 1, 1)),
-            "up": np.full((length, 3), np.nan, np.float32), "height": np.full(length, np.nan, np.float32),
-            "contact": np.full((length, 2), -1, np.int8), "visible": np.full((length, joints), -1, np.int8),
-        }  # fmt: skip
+        self.cells = model.hand_px // model.fine_stride
+        self.constant = unrelated(config.rendered_window, model)
 
     def batch(self, step: int) -> Batch:
         """The hands of a training step, as windows of unrelated frames."""
@@ -156,8 +143,7 @@ class CropSource:
         for key in ("hands", "hand_rays", "hand_axes", "hand_focal", "hand_distance", "crop"):
             out[key] = np.stack([np.stack([hand[key] for hand in row]) for row in rows])
         out["hand_known"] = np.ones((length, 2), dtype=bool)
-        xyz = np.full((length, BODY17_HANDS.n_joints, 3), np.nan, np.float32)
-        visible = out["visible"].copy()
+        xyz, visible = out["xyz"].copy(), out["visible"].copy()
         for t, row in enumerate(rows):
             for h, hand in enumerate(row):
                 mine = slice(n + h * HAND21.n_joints, n + (h + 1) * HAND21.n_joints)
@@ -171,11 +157,15 @@ class CropSource:
         centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
         place = (centre + 0.015 * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
         turn = turned(place, TURN_RAD * float(rng.standard_normal()))
-        hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells)
+        wrong = bool(rng.random() < WRONG_SIDE)
+        hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells, wrong_side=wrong)
         aim = np.linalg.norm(place / np.linalg.norm(place) - centre / np.linalg.norm(centre)) * np.linalg.norm(centre)
-        hand["crop"] = np.array(aim < HAND_RADIUS_M, np.int8)
+        hand["crop"] = np.array(aim < HAND_RADIUS_M and not wrong, np.int8)
         hand["hands"] = spoil(hand["hands"], rng)
         hand["visible"] = crops.visible[index].astype(np.int8)
+        if wrong:
+            hand["joints"] = np.full_like(hand["joints"], np.nan)
+            hand["visible"] = np.full_like(hand["visible"], -1)
         return hand
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,9 @@ Array = NDArray[np.float64]
 
 VISIBLE_SHARE = 0.3
 """A hand counts as shown when this share of its joints is seen."""
+
+OTHER_SHOWN, OTHER_ALONE = 0.05, 0.3
+"""Chance that a crop is aimed at the other hand, where its own is shown and where it is not."""
 
 HEAT_SPREAD = 0.7
 """Width of the hand finder's target, cells."""
@@ -110,8 +113,7 @@ class RenderedSource:
         self.readers = [FrameReader(clip.camera, config.model) for clip in self.clips]
         size = np.array([len(clip) for clip in self.clips], dtype=float)
         self.weights = size / size.sum()
-        fine = 16 if config.model.encoder == "mobile" else config.model.vit_patch
-        self.heat_side = config.model.image_px // fine
+        self.heat_side = config.model.image_px // config.model.fine_stride
 
     def batch(self, step: int) -> Batch:
         """The windows of a training step."""
@@ -155,7 +157,7 @@ class RenderedSource:
         camera_joints = rigid.transform_points(rigid.invert(T), joints)
         centres, shown = hand_centres(camera_joints), hands_shown(visible)
         look = rng.random() >= config.image_drop
-        change = _photometric(rng)
+        change = photometric(rng)
         # the tracker errs alike in neighbouring frames: one offset per hand and window, plus a little of each frame
         drift = 0.02 * rng.standard_normal((2, 3))
         rows: dict[str, list[Any]] = {}
@@ -165,7 +167,8 @@ class RenderedSource:
             places: list[Array | None] = []
             told = np.full(2, -1, dtype=np.int8)
             for h in range(2):
-                place = self._place(centres[i, h] + drift[h], shown[i, h], rng, reader)
+                other = centres[i, 1 - h] if shown[i, 1 - h] else None
+                place = self._place(centres[i, h] + drift[h], shown[i, h], other, rng, reader)
                 places.append(place)
                 if place is not None:
                     aim = np.linalg.norm(place / np.linalg.norm(place) - centres[i, h] / np.linalg.norm(centres[i, h]))
@@ -183,11 +186,18 @@ class RenderedSource:
                 rows.setdefault(name, []).append(value)
         return {name: np.stack(values) for name, values in rows.items()}
 
-    def _place(self, centre: Array, shown: bool, rng: np.random.Generator, reader: FrameReader) -> Array | None:
-        """Where a crop is aimed: near the hand, now and then elsewhere, or nowhere."""
+    def _place(
+        self, centre: Array, shown: bool, other: Array | None, rng: np.random.Generator, reader: FrameReader
+    ) -> Array | None:
+        """Where a crop is aimed: near the hand, now and then at the other one or elsewhere, or nowhere."""
         config = self.config
         if not np.isfinite(centre).all() or rng.random() < config.hand_drop:
             return None
+        if other is not None and np.isfinite(other).all() and rng.random() < (OTHER_SHOWN if shown else OTHER_ALONE):
+            # what the finder does when it takes one hand for the other
+            place = (other + 0.01 * rng.standard_normal(3)) * np.exp(0.12 * rng.standard_normal())
+            uv = reader.camera.project(place[None], frame="camera")
+            return place if bool(reader.camera.in_image(uv)[0]) else None
         if not shown or rng.random() < 0.05:
             # a wrong guess teaches what a crop without a hand looks like
             if rng.random() < 0.7:
@@ -200,8 +210,8 @@ class RenderedSource:
         return place if bool(reader.camera.in_image(uv)[0]) else None
 
 
-def _photometric(rng: np.random.Generator) -> Any:
-    """One change of exposure, contrast, colour and noise for a whole window."""
+def photometric(rng: np.random.Generator) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """A change of exposure, contrast, colour and noise: one for all frames of a window."""
     gain = np.exp(0.2 * rng.standard_normal()) * np.exp(0.05 * rng.standard_normal(3))
     shift = 12 * rng.standard_normal()
     noise = 4 * rng.random() if rng.random() < 0.5 else 0.0

@@ -15,7 +15,7 @@ from egopose.model.network import EgoPoseNet
 from egopose.pose import JointStatus, PoseSequence
 from egopose.predict import Mode, Predictor
 from egopose.skeleton import BODY12, BODY17, BODY17_HANDS, HAND21
-from egopose.train.calibrate import coverage, sigma_factors
+from egopose.train.calibrate import common_scales, coverage, sigma_factors
 from egopose.train.rendered import RenderedClip, hands_shown
 from egopose.trajectory import Trajectory
 
@@ -111,18 +111,23 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
     fresh = np.ones_like(before)
     fresh[0, BODY] = before[0, BODY]
     factor.copy_(torch.from_numpy(fresh))
-    errors, sigmas, views = [], [], []
+    errors, sigmas, views, truly = [], [], [], []
     for clip, sequence in rendered_sequences(model, clips):
         assert sequence.sigma is not None
         assert sequence.status is not None
         errors.append(sequence.xyz.astype(np.float64) - clip.joints)
         sigmas.append(sequence.sigma.astype(np.float64))
         views.append(sequence.status == JointStatus.OK)
-    error, sigma, seen = (np.concatenate(values) for values in (errors, sigmas, views))
-    found = sigma_factors(error, sigma, seen)
+        truly.append(clip.visible == 1)
+    error, sigma, said, seen = (np.concatenate(values) for values in (errors, sigmas, views, truly))
+    found = sigma_factors(error, sigma, said)
+    found[0, BODY] = 1.0
+    body = np.isin(np.arange(sigma.shape[1]), BODY)
+    scales = common_scales(error, sigma * np.where(said, found[1], found[0]), said, seen, ~said & body)
+    found *= np.array(scales, dtype=np.float32)[:, None]
     found[0, BODY] = 1.0
     factor.copy_(torch.from_numpy(fresh * found))
-    sigma = sigma * np.where(seen, found[1], found[0])
+    sigma = sigma * np.where(said, found[1], found[0])
     return {
         f"coverage{round(100 * share)}_{name}": coverage(np.where(some[..., None], error, np.nan), sigma, share)
         for share in (0.5, 0.9)

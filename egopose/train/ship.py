@@ -23,7 +23,7 @@ HALF_TOLERANCE_CM = 0.02
 """float16 ships when it moves no held-out score by more than this."""
 
 _ALL = ("body", "hands", "images")
-TRAINED = {"motion": ("body",), "hands": ("body",), "images": _ALL, "all": _ALL}
+TRAINED = {"motion": ("body",), "hands": ("body",), "frames": ("body",), "images": _ALL, "all": _ALL}
 
 
 def stage_record(folder: Path) -> dict[str, Any]:
@@ -36,9 +36,12 @@ def stage_record(folder: Path) -> dict[str, Any]:
     return {"steps": last.get("step", 0), "seconds": last.get("seconds", 0.0)}
 
 
-def _runs(work: Path, stages: Sequence[str], earlier: Sequence[Path]) -> dict[str, Path]:
-    """Folders of all stages in the order in which they ran, by what the card and the log call them."""
-    return {f"{path.name}, first round": path for path in earlier} | {stage: work / stage for stage in stages}
+def _earlier(path: Path, called: str) -> dict[str, Any]:
+    """Records of the rounds before this one, from the notes of the weights that shipped after them."""
+    if not path.exists():
+        return {}
+    stages: dict[str, Any] = load_weights(path).notes.get("stages", {})
+    return {name: record for name, record in stages.items() if not name.endswith(f", {called}")}
 
 
 def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, float]:
@@ -58,19 +61,19 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
 
 
 def ship(
-    work: Path, stages: Sequence[str], folder: Path, name: str, *, motion: Path, rendered: Path | None = None,
-    earlier: Sequence[Path] = (),
+    work: Path, stages: Sequence[str], folder: Path, name: str, called: str, *, motion: Path,
+    rendered: Path | None = None,
 ) -> str:  # fmt: skip
     """Write the weights of the last stage reached into the package.
 
     Args:
         work: Folder of the stages' runs.
         stages: Those that have weights, in order.
-        folder: Where shipped weights live.
+        folder: Where shipped weights live; those of this name tell of the rounds before.
         name: Size.
+        called: What this round is called, "third round".
         motion: Held-out motion.
         rendered: Held-out rendered clips.
-        earlier: Folders of the stages of earlier rounds, which these started from.
 
     Returns:
         What was written, one paragraph.
@@ -95,7 +98,10 @@ def ship(
         scores.update({f"rendered_{k}": v for k, v in rendered_scores(model, held).items()})
     notes = {
         "trained": list(TRAINED[stage]),
-        "stages": {name: stage_record(run) for name, run in _runs(work, stages, earlier).items()},
+        "stages": {
+            **_earlier(folder / f"{name}.safetensors", called),
+            **{f"{stage}, {called}": stage_record(work / stage) for stage in stages},
+        },
         "picked_at_step": weights.notes.get("steps"),
         "held_out": {k: round(float(v), 4) for k, v in scores.items()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch threads 1",
@@ -118,19 +124,34 @@ def _half_is_equal(model: EgoPoseNet, clips: Sequence[MotionClip], scores: dict[
     return all(abs(halved[k] - scores[k]) <= HALF_TOLERANCE_CM for k in halved)
 
 
-def training_log(work: Path, stages: Sequence[str], machine: str, *, earlier: Sequence[Path] = ()) -> str:
-    """What each stage took and how its held-out score fell, as markdown; arguments as :func:`ship`."""
+def training_log(work: Path, stages: Sequence[str], called: str, machine: str, page: Path) -> None:
+    """Write what each stage took and how its held-out score fell; sections of other rounds stay.
+
+    Args:
+        work: Folder of the stages' runs.
+        stages: Those that have weights, in order.
+        called: What this round is called, "third round".
+        machine: On which it ran.
+        page: Markdown file.
+    """
     parts = [
         "# Training log",
-        f"Written by `tools/train_default.py --ship` from the runs' own logs, on {machine}. Scores are of held-out "
-        "subjects, body-12 in cm without alignment unless the name says otherwise: `full` or no prefix is offline, "
-        "`k0` or `causal` causal; `A` are exact clips, `B-daz` those on a common figure.",
+        "Written by `tools/train_default.py --ship` from the runs' own logs. Scores are of held-out subjects, body-12 "
+        "in cm without alignment unless the name says otherwise: `full` or no prefix is offline, `k0` or `causal` "
+        "causal; `A` are exact clips, `B-daz` those on a common figure.",
     ]
-    for stage, run in _runs(work, stages, earlier).items():
+    if page.exists():
+        sections = read_text(page).strip().split("\n\n## ")[1:]
+        parts += [f"## {text}" for text in sections if not text.partition("\n")[0].endswith(f", {called}")]
+    for stage in stages:
+        run = work / stage
         record = stage_record(run)
         lines = [json.loads(line) for line in read_text(run / "log.jsonl").splitlines()]
         looks = [line for line in lines if line["kind"] == "held_out"]
-        parts.append(f"## Stage {stage}\n\n{record['steps']} steps, {record['seconds'] / 60:.0f} minutes of training.")
+        parts.append(
+            f"## Stage {stage}, {called}\n\n{record['steps']} steps, {record['seconds'] / 60:.0f} minutes of training "
+            f"on {machine}."
+        )
         if looks:
             names = [key for key in looks[-1] if key not in ("kind", "step", "seconds")]
             rows = [["step", "minutes", *names], ["---"] * (len(names) + 2)]
@@ -138,7 +159,8 @@ def training_log(work: Path, stages: Sequence[str], machine: str, *, earlier: Se
                 values = [f"{look[key]:.2f}" if key in look else "" for key in names]
                 rows.append([str(look["step"]), f"{look['seconds'] / 60:.0f}", *values])
             parts.append("\n".join("| " + " | ".join(row) + " |" for row in rows))
-    return "\n\n".join(parts) + "\n"
+    with atomic_write(page, "w") as stream:
+        stream.write("\n\n".join(parts) + "\n")
 
 
 def model_card(name: str, notes: dict[str, Any], size: int, digest: str, half: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +16,9 @@ from egopose.train.loop import Ema, Trainer
 from egopose.train.motion import MotionSource
 from egopose.train.prior import set_priors
 from egopose.train.windows import MotionClip, load_motion
+
+if TYPE_CHECKING:
+    from egopose.train.rendered import RenderedClip
 
 GENERATED = "generated"
 """Subject of motion that nobody performed."""
@@ -56,6 +59,20 @@ def check_rendered_subjects(train: set[str], held_out: set[str]) -> None:
         raise EgoposeError(f"held-out rendered clips show {', '.join(sorted(both))}, who are trained on")
 
 
+def rendered_clips(config: TrainConfig) -> tuple[list[RenderedClip], list[RenderedClip]]:
+    """Rendered clips to train on and held-out ones.
+
+    Raises:
+        EgoposeError: A folder is not usable, or a held-out subject is trained on.
+    """
+    from egopose.train.rendered_files import load_rendered
+
+    clips = [clip for folder in config.rendered for clip in load_rendered(folder)]
+    held = [clip for folder in config.held_out_rendered for clip in load_rendered(folder)]
+    check_rendered_subjects({c.subject for c in clips}, {c.subject for c in held})
+    return clips, held
+
+
 def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
     """Data, source, network and evaluation of a stage.
 
@@ -84,26 +101,32 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
             return crop_scores(model, held_crops)
+    elif config.stage == "frames":
+        from egopose.train.frames import FrameSource, finder_scores
+
+        clips, held_clips = rendered_clips(config)
+        source = FrameSource(clips, config, rank=rank)
+
+        def evaluate(model: EgoPoseNet) -> dict[str, float]:
+            return finder_scores(model, held_clips)
     else:
+        from egopose.train.crops import CropSource, load_crops
+        from egopose.train.frames import FrameSource, finder_scores
         from egopose.train.rendered import MixedSource, RenderedSource
-        from egopose.train.rendered_files import load_rendered
         from egopose.train.rendered_scores import rendered_scores
 
-        clips = [clip for folder in config.rendered for clip in load_rendered(folder)]
-        held = [clip for folder in config.held_out_rendered for clip in load_rendered(folder)]
-        check_rendered_subjects({c.subject for c in clips}, {c.subject for c in held})
-        hands = None
-        if config.crops:
-            from egopose.train.crops import CropSource, load_crops
-
-            hands = CropSource(load_crops(config.crops), config, rank=rank)
+        clips, held_clips = rendered_clips(config)
+        hands = CropSource(load_crops(config.crops), config, rank=rank) if config.crops else None
+        single = FrameSource(clips, config, rank=rank) if config.frames_every else None
         source = MixedSource(
             RenderedSource(clips, config, rank=rank),
-            (motion_source, config.motion_every), (hands, config.crops_every),
+            (motion_source, config.motion_every), (hands, config.crops_every), (single, config.frames_every),
         )  # fmt: skip
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
-            scores = rendered_scores(model, held)
+            scores = rendered_scores(model, held_clips)
+            finder = finder_scores(model, held_clips)
+            scores.update({f"finder_{k}": v for k, v in finder.items() if k != "score"})
             if held_out:
                 body = held_out_scores(model, held_out)
                 scores.update({f"motion_{k}": v for k, v in body.items()})

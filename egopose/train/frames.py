@@ -1,0 +1,151 @@
+"""Batches of single frames that do not see each other: what reads whole images learns from as many places as it can.
+
+Half of the frames are mirrored: the left hand becomes a right one, so neither side looks like one of the rooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from egopose import rigid
+from egopose.model.network import EgoPoseNet
+from egopose.model.rays import HAND_RADIUS_M, normalise
+from egopose.model.track import FrameReader
+from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
+from egopose.train.batch import Batch, stack, unrelated
+from egopose.train.config import TrainConfig
+from egopose.train.rendered import (
+    VISIBLE_SHARE,
+    RenderedClip,
+    RenderedSource,
+    hand_centres,
+    hands_shown,
+    heat_target,
+    photometric,
+)
+
+_MIRROR_X = np.array([-1.0, 1.0, 1.0])
+
+
+def mirrored(frame: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The frame of a mirrored world: x of camera axes changes its sign, and left becomes right."""
+    order = BODY17_HANDS.mirror_index
+    heat = frame["heat"][::-1, :, :, ::-1].copy()
+    # the shift to the right of the hand's cell
+    heat[:, 1] *= -1
+    rays = frame["image_rays"][:, ::-1].copy()
+    rays[..., 0] *= -1
+    return {
+        "image": frame["image"][:, ::-1].copy(), "image_rays": rays, "heat": heat,
+        "xyz": frame["xyz"][order] * _MIRROR_X.astype(np.float32), "visible": frame["visible"][order],
+        "up": frame["up"] * _MIRROR_X.astype(np.float32),
+    }  # fmt: skip
+
+
+class FrameSource:
+    """Batches of single frames; batch ``step`` depends on the seed, the step and the process alone."""
+
+    def __init__(self, clips: Sequence[RenderedClip], config: TrainConfig, *, rank: int = 0) -> None:
+        """Keep the clips.
+
+        Raises:
+            EgoposeError: There are none.
+        """
+        self.rendered = RenderedSource(clips, config, rank=rank)
+        self.config, self.rank = config, rank
+        self.constant = unrelated(config.rendered_window, config.model)
+
+    def batch(self, step: int) -> Batch:
+        """The frames of a training step, as windows."""
+        rng = np.random.default_rng((self.config.seed, 11, self.rank, step))
+        return stack([self._window(rng) for _ in range(self.config.rendered_batch)])
+
+    def _window(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        length, clips = self.config.rendered_window, self.rendered.clips
+        rows = []
+        for index in rng.choice(len(clips), size=length, p=self.rendered.weights):
+            row = self.frame(int(index), int(rng.integers(len(clips[index]))), rng)
+            rows.append(mirrored(row) if rng.random() < 0.5 else row)
+        told = {"image_known": np.ones(length, dtype=bool), "heat_known": np.ones((length, 2), dtype=bool)}
+        return {**self.constant, **told, **{key: np.stack([row[key] for row in rows]) for key in rows[0]}}
+
+    def frame(self, index: int, at: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """Frame ``at`` of a clip: inputs and labels, not mirrored."""
+        clip, reader = self.rendered.clips[index], self.rendered.readers[index]
+        T = clip.T_world_camera[at]
+        joints = rigid.transform_points(rigid.invert(T), clip.joints[at])
+        heat = heat_target(reader, hand_centres(joints), hands_shown(clip.visible[at]), self.rendered.heat_side)
+        return {
+            "image": photometric(rng)(reader.fit.image(np.asarray(clip.images[at]))), "image_rays": reader.rays,
+            "heat": heat, "xyz": joints.astype(np.float32), "visible": clip.visible[at],
+            "up": T[2, :3].astype(np.float32),
+        }  # fmt: skip
+
+
+def finder_scores(
+    model: EgoPoseNet, clips: Sequence[RenderedClip], *, every: int = 3, batch: int = 32
+) -> dict[str, float]:
+    """What the hand finder does on single frames, by the rules of prediction but without a track.
+
+    Hands of which less than :data:`VISIBLE_SHARE` but something is seen may or may not be found.
+
+    Args:
+        model: The network.
+        clips: Held-out clips.
+        every: Score every how many frames.
+        batch: Frames at once.
+
+    Returns:
+        Per cent: ``missed`` of the hands that are shown, ``elsewhere`` (found too far off for its crop, ``other_hand``
+        of these on the other one), ``false`` of hands that are not in the image, and ``score``, all that goes wrong.
+    """
+    import torch
+
+    counts = {"shown": 0, "hidden": 0, "missed": 0, "elsewhere": 0, "other_hand": 0, "false": 0}
+    model.eval()
+    for clip in clips:
+        reader = FrameReader(clip.camera, model.config)
+        picked = np.arange(0, len(clip), every)
+        centres = hand_centres(rigid.transform_points(rigid.invert(clip.T_world_camera), clip.joints))
+        hands = clip.visible[:, BODY17.n_joints :].reshape(len(clip), 2, HAND21.n_joints)
+        share = (hands == 1).mean(axis=-1)
+        for start in range(0, picked.size, batch):
+            frames = picked[start : start + batch]
+            images = np.stack([reader.fit.image(np.asarray(clip.images[i])) for i in frames])
+            rays = np.repeat(reader.rays[None], len(frames), axis=0)
+            with torch.no_grad():
+                _, heat = model.see(torch.from_numpy(normalise(images)), torch.from_numpy(rays))
+            for i, maps in zip(frames, heat.numpy(), strict=True):
+                for h, place in enumerate(reader.centres(maps, None)):
+                    _count(counts, place, centres[i, h], centres[i, 1 - h], float(share[i, h]))
+    seen, unseen = max(counts["shown"], 1), max(counts["hidden"], 1)
+    wrong = counts["missed"] + counts["elsewhere"] + counts["false"]
+    return {
+        **{name: 100 * counts[name] / seen for name in ("missed", "elsewhere", "other_hand")},
+        "false": 100 * counts["false"] / unseen, "score": 100 * wrong / (seen + unseen),
+    }  # fmt: skip
+
+
+def _count(
+    counts: dict[str, int], place: NDArray[np.float64] | None, own: NDArray[np.float64], other: NDArray[np.float64],
+    share: float,
+) -> None:  # fmt: skip
+    def shows(centre: NDArray[np.float64]) -> bool:
+        assert place is not None
+        off = place / np.linalg.norm(place) - centre / np.linalg.norm(centre)
+        return bool(np.linalg.norm(off) * np.linalg.norm(centre) < HAND_RADIUS_M)
+
+    if share >= VISIBLE_SHARE:
+        counts["shown"] += 1
+        if place is None:
+            counts["missed"] += 1
+        elif not shows(own):
+            counts["elsewhere"] += 1
+            counts["other_hand"] += shows(other)
+    elif share == 0:
+        counts["hidden"] += 1
+        counts["false"] += place is not None

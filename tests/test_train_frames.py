@@ -1,0 +1,119 @@
+"""Single frames: mirrored ones are of the mirrored world; the counts of the finder; a stage that learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from egopose.errors import EgoposeError
+from egopose.model.network import HEAT_CHANNELS, EgoPoseNet, build
+from egopose.model.rays import image_rays
+from egopose.model.track import heat_peaks
+from egopose.skeleton import BODY17_HANDS
+from egopose.train.frames import FrameSource, finder_scores, mirrored
+from egopose.train.loop import Trainer
+from tests.nets import CAMERA, TINY
+from tests.test_train_loop import config
+from tests.test_train_rendered import LEFT, RIGHT, rendered
+
+
+def source(out: Path) -> FrameSource:
+    return FrameSource([rendered()], config(out, rendered_batch=3, rendered_window=4))
+
+
+def test_frames_know_nothing_of_each_other_and_follow_from_the_step(tmp_path: Path) -> None:
+    frames = source(tmp_path)
+    one, two, other = frames.batch(5), frames.batch(5), frames.batch(6)
+    assert one.frames.image is not None
+    assert torch.equal(one.frames.image, two.frames.image)
+    assert not torch.equal(one.frames.image, other.frames.image)
+    assert one.frames.hands is None
+    assert not one.frames.head_known.any()
+    assert torch.equal(one.first, torch.eye(4, dtype=torch.bool).expand_as(one.first))
+    assert torch.isfinite(one.targets.xyz).all()
+    # both hands come before the camera, as often as frames are mirrored
+    many = torch.cat([frames.batch(i).targets.visible.flatten(0, 1) for i in range(20)])
+    left, right = ((many[:, side] == 1).all(-1) for side in (LEFT, RIGHT))
+    assert torch.equal(left, ~right)
+    assert 0.35 < left.float().mean() < 0.65
+    with pytest.raises(EgoposeError, match="no rendered clip"):
+        FrameSource([], config(tmp_path))
+
+
+def test_a_mirrored_frame_is_one_of_the_mirrored_world(tmp_path: Path) -> None:
+    frames = source(tmp_path)
+    plain = frames.frame(0, 3, np.random.default_rng(0))
+    other = mirrored(plain)
+    np.testing.assert_array_equal(other["image"], plain["image"][:, ::-1])
+    name = BODY17_HANDS.joints.index
+    np.testing.assert_allclose(
+        other["xyz"][name("left_elbow")], plain["xyz"][name("right_elbow")] * np.array([-1, 1, 1]), rtol=1e-6
+    )
+    assert (other["visible"][RIGHT] == plain["visible"][LEFT]).all()
+    # the camera is symmetric here, so the mirrored rays are its own
+    reader = frames.rendered.readers[0]
+    np.testing.assert_allclose(other["image_rays"], image_rays(CAMERA, reader.fit, TINY.image_px // 32), atol=1e-5)
+    # what the finder should say of it is the mirrored hand, on the other side
+    logits = other["heat"].copy()
+    logits[:, 0] = 12 * logits[:, 0] - 6
+    (missing, _), (found, place) = heat_peaks(logits, CAMERA, reader.fit)
+    assert missing < 0.1
+    assert found > 0.9
+    np.testing.assert_allclose(place, plain["xyz"][LEFT].mean(axis=0) * [-1, 1, 1], atol=1e-4)
+    twice = mirrored(other)
+    for key, value in twice.items():
+        np.testing.assert_allclose(value, plain[key], err_msg=key)
+
+
+class _Says(torch.nn.Module):
+    """A network whose finder says what it is told."""
+
+    config = TINY
+
+    def __init__(self, heat: np.ndarray) -> None:
+        super().__init__()
+        self.heat = torch.from_numpy(heat)
+
+    def see(self, image: torch.Tensor, rays: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, self.heat.expand(image.shape[0], -1, -1, -1, -1)
+
+
+def test_what_goes_wrong_is_counted_by_kind(tmp_path: Path) -> None:
+    clip = rendered()
+    heat = source(tmp_path).frame(0, 0, np.random.default_rng(0))["heat"]
+    heat[:, 0] = 12 * heat[:, 0] - 6
+
+    def scores(said: np.ndarray) -> dict[str, float]:
+        model: EgoPoseNet = _Says(said)  # type: ignore[assignment]
+        return finder_scores(model, [clip], every=1)
+
+    right = {"missed": 0.0, "elsewhere": 0.0, "other_hand": 0.0, "false": 0.0, "score": 0.0}
+    assert scores(heat) == right
+    nothing = np.full_like(heat, -6)
+    assert scores(nothing) == {**right, "missed": 100.0, "score": 50.0}
+    # the left hand taken for the right one: one is missed, the other is not in the image
+    assert scores(heat[::-1].copy()) == {**right, "missed": 100.0, "false": 100.0, "score": 100.0}
+    far = nothing.copy()
+    far[0, 0, -1, -1], far[0, 1:] = 6, 0
+    assert scores(far) == {**right, "elsewhere": 100.0, "score": 50.0}
+    assert heat.shape == (2, HEAT_CHANNELS, 4, 4)
+
+
+def test_the_stage_teaches_the_finder(tmp_path: Path) -> None:
+    run = config(
+        tmp_path, stage="frames", steps=60, lr=4e-3, warmup=5, rendered_batch=3, rendered_window=4,
+        train_only=["image_encoder", "heat"],
+    )  # fmt: skip
+    trainer = Trainer(run, source(tmp_path))
+    frozen = trainer.model.queries.clone()
+    context = trainer.model.heat_context.weight.clone()
+    before = finder_scores(build(TINY, 0), [rendered()])["score"]
+    first = float(trainer.train_step()["heat"])
+    trainer.run()
+    assert float(trainer.train_step()["heat"]) < 0.5 * first
+    assert finder_scores(trainer.averaged(), [rendered()])["score"] <= before
+    assert not torch.equal(context, trainer.model.heat_context.weight)
+    assert torch.equal(frozen, trainer.model.queries)

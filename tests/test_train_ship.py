@@ -1,0 +1,68 @@
+"""From a run to weights that ship: calibrated, with card and log, telling of earlier rounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from egopose.errors import EgoposeError
+from egopose.model.weights import load_weights
+from egopose.skeleton import BODY17
+from egopose.train.ship import ship, training_log
+from egopose.train.stages import run_training
+from egopose.train.windows import load_motion
+from tests.test_train_loop import clips, config
+
+
+def motion_file(path: Path, subjects: tuple[str, ...]) -> Path:
+    """The clips of the training tests as a file of captured motion."""
+    made = clips(len(subjects), 80)
+    np.savez(
+        path, joints=np.concatenate([c.joints[:, :17] for c in made]), joint_names=np.array(BODY17.joints),
+        head_rot=np.concatenate([c.T_world_camera[:, :3, :3] for c in made]),
+        head_pos=np.concatenate([c.T_world_camera[:, :3, 3] for c in made]),
+        clip_ptr=np.arange(len(made) + 1) * 80, clip_name=np.array([c.name for c in made]),
+        subject=np.array(subjects), tier=np.array(["A"] * len(made)), fps=np.float64(30),
+    )  # fmt: skip
+    assert len(load_motion(path)) == len(subjects)
+    return path
+
+
+def test_a_round_ships_with_its_card_and_keeps_what_is_told_of_the_last(tmp_path: Path) -> None:
+    train, held = motion_file(tmp_path / "train.npz", ("a", "b")), motion_file(tmp_path / "val.npz", ("c",))
+    folder, page = tmp_path / "weights", tmp_path / "log.md"
+    folder.mkdir()
+    with pytest.raises(EgoposeError, match="no stage has weights yet"):
+        ship(tmp_path / "runs", [], folder, "nano", "first round", motion=held)
+    for called, steps in (("first round", 6), ("second round", 4), ("second round", 3)):
+        work = tmp_path / f"{called} {steps}"
+        values = {
+            "motion": [str(train)],
+            "held_out_motion": [str(held)],
+            "steps": steps,
+            "eval_every": 2,
+            "log_every": 1,
+        }
+        run_training(config(work / "motion", **values))
+        text = ship(work, ["motion"], folder, "nano", called, motion=held)
+        training_log(work, ["motion"], called, "this machine", page)
+    assert "after stage motion" in text
+    shipped = load_weights(folder / "nano.safetensors")
+    stages = {name: record["steps"] for name, record in shipped.notes["stages"].items()}
+    assert stages == {"motion, first round": 6, "motion, second round": 3}
+    assert shipped.notes["trained"] == ["body"]
+    assert (shipped.state["sigma_factor"][0, :17] != 1).any()
+    card = (folder / "nano.md").read_text()
+    assert f"`{shipped.sha256}`" in card
+    assert "motion, second round: 3 steps" in card
+    assert "image and hand encoders are not trained" in card
+    assert not list(folder.glob(".half*"))
+    log = page.read_text()
+    assert [line for line in log.splitlines() if line.startswith("## ")] == [
+        "## Stage motion, first round", "## Stage motion, second round",
+    ]  # fmt: skip
+    assert "6 steps, 0 minutes of training on this machine." in log
+    assert "4 steps, " not in log
+    assert log.count("| step | minutes |") == 2
