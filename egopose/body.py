@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from egopose.errors import EgoposeError
+from egopose.hand_points import clicked_hand
 from egopose.npz import read_npz
-from egopose.skeleton import BODY17_HANDS, FINGERS
+from egopose.skeleton import BODY17_HANDS, FINGERS, HAND21
 
 Array = NDArray[np.float64]
 
@@ -174,7 +175,20 @@ class Posed:
     bone_joints: Array
 
     def joints(self) -> Array:
-        """The joints of the package, (59, 3) in the order of ``BODY17_HANDS``, world metres."""
+        """The joints of the package, (59, 3) in the order of ``BODY17_HANDS``, world metres.
+
+        Of the body where its bones begin, of the hands where annotators click (:mod:`egopose.hand_points`); a body's
+        wrists are those of its hands.
+        """
+        out = self.rig_joints()
+        for side in ("left", "right"):
+            mine = BODY17_HANDS.indices([f"{side}_hand_{joint}" for joint in HAND21.joints])
+            out[mine] = clicked_hand(out[mine], left=side == "left")
+            out[BODY17_HANDS.index(f"{side}_wrist")] = out[BODY17_HANDS.index(f"{side}_hand_wrist")]
+        return out
+
+    def rig_joints(self) -> Array:
+        """Where the rig's bones begin and its fingers end, (59, 3) in the order of ``BODY17_HANDS``, world metres."""
         model = self.body.model
         head = model.index("head")
         out = np.empty((len(SOURCES), 3))

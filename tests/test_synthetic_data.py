@@ -37,7 +37,7 @@ def clip(source):
 
 
 def joints_of(body, motion):
-    return np.stack([body.pose(motion.R[t], motion.root[t]).joints() for t in range(motion.times_s.size)])
+    return np.stack([body.pose(motion.R[t], motion.root[t]).rig_joints() for t in range(motion.times_s.size)])
 
 
 @pytest.mark.parametrize("seed", range(3))

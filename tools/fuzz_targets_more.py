@@ -112,7 +112,7 @@ def _rendered(folder: Path) -> Path:
     place.mkdir(parents=True)
     rng = np.random.default_rng(2)
     camera = Camera.pinhole(20.0, None, (16, 12), name="ego")
-    about = {"format": "egopose.rendered/1", "index": 0, "name": "n", "subject": "s", "camera": camera.to_dict()}
+    about = {"format": "egopose.rendered/2", "index": 0, "name": "n", "subject": "s", "camera": camera.to_dict()}
     (place / "clip.json").write_text(json.dumps(about))
     n = 3
     np.save(place / "images.npy", rng.integers(0, 255, (n, 12, 16, 3), dtype=np.uint8))

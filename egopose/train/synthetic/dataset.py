@@ -33,7 +33,8 @@ from egopose.train.synthetic.motion import SourceMotion
 from egopose.train.synthetic.render import render_clip
 from egopose.train.synthetic.sources import Recording, generated, load_recordings
 
-FORMAT = "egopose.rendered/1"
+FORMAT = "egopose.rendered/2"
+"""Version 2: hands are labelled where annotators click."""
 LABELS = ("times_s", "T_world_camera", "joints_world", "visible", "in_view", "shape")
 
 
@@ -91,11 +92,7 @@ def content_hash(config: SynthConfig) -> str:
     values = config_dict(config)
     values["clips"] = 0
     values["motion"] = [Path(path).name for path in config.motion]
-    # folders made before these settings existed stay valid
-    for name, before in (("content", "clips"), ("steep_share", 0.0)):
-        if values[name] == before:
-            del values[name]
-    return config_hash(values)
+    return config_hash({**values, "format": FORMAT})
 
 
 class Drawer:
