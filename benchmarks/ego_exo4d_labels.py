@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, help="the folder of Pose2Sim's single-person demo")
     parser.add_argument("--takes", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--height", type=int, default=1080)
+    parser.add_argument("--height", type=int, default=2160, help="rows of the videos; the cameras record 2160")
     parser.add_argument("--workers", type=int, default=0)
     options = parser.parse_args()
     if not options.tables_only:

@@ -10,8 +10,9 @@ measure (Buryanov and Kotiuk, Proportions of hand segments, 2010).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from egopose.errors import EgoposeError
 from egopose.skeleton import HAND21
 
 Array = NDArray[np.float64]
@@ -27,13 +28,19 @@ _SEGMENTS = HAND21.indices(["index_1", "index_2", "middle_1", "middle_2", "ring_
 _KNUCKLES = HAND21.indices([f"{finger}_1" for finger in TIP])
 
 
-def clicked_hand(joints: Array, *, left: bool) -> Array:
+def clicked_hand(joints: ArrayLike, *, left: bool) -> Array:
     """Joints (21, 3) of a hand's bones, metres, moved to where annotators click them.
 
     Args:
         joints: Of ``HAND21``, in any frame.
         left: Whether it is a left hand.
+
+    Raises:
+        EgoposeError: Another number of joints.
     """
+    joints = np.asarray(joints, dtype=np.float64)
+    if joints.shape != (HAND21.n_joints, 3):
+        raise EgoposeError(f"a hand has shape {joints.shape}; expected ({HAND21.n_joints}, 3)")
     out = joints.copy()
     wrist, index, middle, pinky = (joints[HAND21.index(name)] for name in ("wrist", "index_1", "middle_1", "pinky_1"))
     along = middle - wrist

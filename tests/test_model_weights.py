@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -247,3 +248,13 @@ def test_onnx_without_torch_equals_torch(path: Path, tmp_path: Path) -> None:
     (folder / "read.onnx").write_bytes((folder / "read.onnx").read_bytes()[:-1] + b"x")
     with pytest.raises(EgoposeError, match="corrupted"):
         Predictor.from_onnx(folder)
+    # older exports read hands otherwise
+    about = json.loads((folder / "network.json").read_text())
+    (folder / "network.json").write_text(json.dumps({**about, "version": 1}))
+    with pytest.raises(EgoposeError, match="export it again"):
+        Predictor.from_onnx(folder)
+
+
+def test_the_card_that_ships_is_of_the_weights_that_ship() -> None:
+    path = find_weights("nano")
+    assert f"`{load_weights(path).sha256}`" in path.with_suffix(".md").read_text()

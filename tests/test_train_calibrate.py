@@ -35,6 +35,9 @@ def test_common_scales_leave_honest_bars_alone_and_mend_the_others() -> None:
     out, within = common_scales(drawn(0.02), sigma, said, said)
     assert out == pytest.approx(1, abs=0.03)
     assert within == pytest.approx(1, abs=0.03)
+    # where there is no label, or nobody is said to be in view, there is nothing to mend
+    assert common_scales(np.full((N, J, 3), np.nan), sigma, said, said) == (1, 1)
+    assert common_scales(drawn(0.02), sigma, np.zeros((N, J), bool), said)[1] == 1
     # in view 1.3 times as large as said, out of view 0.8 times
     error = drawn(0.02) * np.where(said, 1.3, 0.8)[..., None]
     out, within = common_scales(error, sigma, said, said)

@@ -188,6 +188,23 @@ def _loss(change=None, **weights: float) -> tuple[torch.Tensor, dict[str, torch.
     return total_loss(output, encoded, batch.targets, LossConfig(**weights), 10**6)
 
 
+def test_nothing_is_asked_between_frames_of_different_people() -> None:
+    def as_said(apart):
+        return lambda targets: replace(targets, apart=torch.tensor(apart))
+
+    _, plain = _loss()
+    count = config(Path("unused")).batch
+    _, none = _loss(as_said([False] * count))
+    assert all(torch.equal(plain[name], none[name]) for name in plain)
+    _, every = _loss(as_said([True] * count))
+    between = {"velocity", "acceleration", "bone"}
+    assert all((every[name] == 0) == (name in between) for name in plain if plain[name] > 0)
+    assert all(torch.equal(plain[name], every[name]) for name in set(plain) - between)
+    # one window of single frames takes its own share out of the mean, and no more
+    _, one = _loss(as_said([True] + [False] * (count - 1)))
+    assert all(0 < one[name] != plain[name] for name in between)
+
+
 def test_joints_without_label_and_padding_do_not_count() -> None:
     _, terms = _loss()
     elbow = BODY17_HANDS.index("left_elbow")

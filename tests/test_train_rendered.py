@@ -120,3 +120,17 @@ def test_mixed_steps_alternate(tmp_path: Path) -> None:
     c = config(tmp_path, rendered_batch=2, rendered_window=4)
     mixed = MixedSource(RenderedSource([rendered()], c), (MotionSource(clips(), c), 3), (None, 2))
     assert [mixed.batch(i).frames.image is None for i in range(6)] == [True, False, False, True, False, False]
+
+
+@pytest.mark.parametrize(("every", "turns"), [(1, 12), (2, 6), (3, 4), (6, 2)])
+def test_a_third_source_has_its_turns_however_often(every: int, turns: int) -> None:
+    class Says:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def batch(self, step: int) -> str:
+            return self.name
+
+    mixed = MixedSource(Says("other"), (Says("a"), 100), (Says("b"), 100), (Says("third"), every))
+    said = [mixed.batch(step) for step in range(6, 18)]
+    assert said.count("third") == turns  # type: ignore[comparison-overlap]

@@ -8,9 +8,9 @@ Every call continues where the last one stopped.
 
 The shipped weights come from three rounds. The second started from the weights of the first after the knuckles of the
 body asset were moved and everything was rendered anew. For the third, hands are read at twice the resolution and the
-hand finder sees the arms as well (both new layers start at zero), other clips were rendered (--render), and what reads
-crops and what reads whole images learns side by side, each on a core (start the stages hands and frames in two
-processes, or one after the other):
+hand finder sees the arms as well (both layers were new and started at zero), other clips were rendered (--render), and
+what reads crops and what reads whole images learns side by side, each on a core (start the stages hands and frames in
+two processes, or one after the other):
 
     python tools/train_default.py ... --round 2 --work runs/nano2 --init runs/nano/all/best.safetensors
     python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
@@ -62,18 +62,18 @@ SECOND: dict[str, dict[str, Any]] = {
 
 THIRD: dict[str, dict[str, Any]] = {
     "hands": {
-        **SECOND["hands"], "steps": 3200, "warmup": 100, "eval_every": 400,
+        **SECOND["hands"], "steps": 2600, "warmup": 100, "eval_every": 650,
         "train_only": [*SECOND["hands"]["train_only"], "hand_fine"],
     },
     "frames": {
-        "steps": 1600, "lr": 1.0e-3, "warmup": 50, "eval_every": 400, "save_every": 50,
+        "steps": 1400, "lr": 1.0e-3, "warmup": 50, "eval_every": 700, "save_every": 50,
         "rendered_window": 10, "rendered_batch": 6,
         "train_only": ["image_encoder", "heat"],
         # the finder, and what the decoder reads in single frames, so that it still finds it there
         "loss": {"heat": 0.5, "hand": 0.0, "frame_hand": 0.0, "velocity": 0.0, "bone": 0.0, "symmetry": 0.0},
     },
     "all": {
-        "steps": 2400, "lr": 8.0e-4, "encoder_lr": 0.6, "warmup": 50, "eval_every": 600, "save_every": 50, "threads": 2,
+        "steps": 2500, "lr": 8.0e-4, "encoder_lr": 0.6, "warmup": 50, "eval_every": 625, "save_every": 50, "threads": 2,
         "rendered_window": 16, "rendered_batch": 4, "motion_every": 9, "crops_every": 3, "frames_every": 6,
         # hands lost 2 mm of what they had learnt in this stage of the second round
         "loss": {"heat": 0.15, "hand": 3.0, "frame_hand": 3.0},
@@ -147,6 +147,7 @@ def stage_config(
 
 def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None:
     """Train what is left of the asked stages."""
+    from egopose.errors import EgoposeError
     from egopose.train.stages import run_training
 
     stages = options.stages
@@ -156,6 +157,9 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
     done: Path | None = options.init
     for stage in known:
         best = options.work / stage / "best.safetensors"
+        lost = [name for name in side_by_side if not (options.work / name / "best.safetensors").exists()]
+        if stage in stages and stage not in side_by_side and lost:
+            raise EgoposeError(f"{options.work}: stage {stage} starts from {', '.join(side_by_side)}; no {lost[0]} yet")
         if stage in stages:
             start = options.init if stage in side_by_side else done
             config = stage_config(
@@ -170,7 +174,8 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
         parts = {name: options.work / name / "best.safetensors" for name in side_by_side}
         if side_by_side and stage == side_by_side[-1] and all(path.exists() for path in parts.values()):
             done = options.work / "merged.safetensors"
-            if not done.exists():
+            # the other process may have gone on since
+            if not done.exists() or done.stat().st_mtime < max(path.stat().st_mtime for path in parts.values()):
                 merge(options.init, parts, done)
 
 
@@ -196,8 +201,8 @@ def main() -> None:
     unknown = set(options.stages or ()) - set(known)
     if unknown:
         parser.error(f"round {options.round} has no stage {', '.join(sorted(unknown))}; it has {', '.join(known)}")
-    if options.render and options.rendered is None:
-        parser.error("--render needs a folder: --rendered")
+    if options.rendered is None and (options.render or options.round > 1):
+        parser.error("--render, and rounds 2 and 3, need a folder: --rendered")
 
     from egopose.errors import EgoposeError
     from egopose.train.ship import ship, training_log
@@ -208,6 +213,8 @@ def main() -> None:
         train(options, known)
         if options.ship:
             reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
+            if known is THIRD and set(reached) <= set(SIDE_BY_SIDE):
+                raise EgoposeError(f"{options.work}: round 3 ships after its stage all; no weights of that yet")
             called = f"{ORDINALS[options.round - 1]} round"
             print(
                 ship(

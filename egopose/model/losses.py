@@ -79,6 +79,8 @@ class Targets:
         crop: (B, T, 2) 1 the crop shows the hand, 0 not, -1 no crop; or None.
         heat: (B, T, 2, HEAT_CHANNELS, g, g): 1 at the hand's cell, its shift and log distance; or None.
         heat_known: (B, T, 2) bool, whether the hand's place in the image is known; or None.
+        apart: (B,) bool, windows of single frames, of other people at other times: nothing is asked of what lies
+            between their steps; or None, there are none.
     """
 
     xyz: Tensor
@@ -93,6 +95,7 @@ class Targets:
     crop: Tensor | None = None
     heat: Tensor | None = None
     heat_known: Tensor | None = None
+    apart: Tensor | None = None
 
     def map(self, change: Any) -> Targets:
         """The same labels with a function applied to each tensor that is there."""
@@ -164,8 +167,12 @@ def total_loss(
     cross = torch.linalg.cross(output.xyz, truth, dim=-1)
     angle = torch.atan2(_norm(cross), (output.xyz * truth).sum(-1))
     terms["ray"] = _mean(angle, weight * seen)
-    terms.update(_motion_terms(output, targets, truth, known, weight))
-    terms.update(_bone_terms(output, truth, known))
+    if targets.apart is None:
+        one, together = known, weight
+    else:
+        one, together = known & ~targets.apart[:, None, None], weight * ~targets.apart[:, None, None]
+    terms.update(_motion_terms(output, targets, truth, together))
+    terms.update(_bone_terms(output, truth, one))
     asked = (targets.visible >= 0) & targets.step[..., None]
     terms["visible"] = _mean(_cross_entropy(output.visible, targets.visible), asked.float())
     terms["contact"] = _mean(
@@ -217,7 +224,7 @@ def _hand_terms(output: Output, truth: Tensor, weight: Tensor, targets: Targets)
     return terms
 
 
-def _motion_terms(output: Output, targets: Targets, truth: Tensor, known: Tensor, weight: Tensor) -> dict[str, Tensor]:
+def _motion_terms(output: Output, targets: Targets, truth: Tensor, weight: Tensor) -> dict[str, Tensor]:
     R, t = targets.T_world_camera[..., None, :3, :3], targets.T_world_camera[..., None, :3, 3]
     said = (R @ output.xyz[..., None])[..., 0] + t
     true = (R @ truth[..., None])[..., 0] + t

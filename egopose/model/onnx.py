@@ -22,7 +22,7 @@ from egopose.skeleton import BODY17_HANDS
 Array = NDArray[np.float32]
 
 MANIFEST = "network.json"
-FORMAT, VERSION = "egopose-onnx", 1
+FORMAT, VERSION = "egopose-onnx", 2
 GRAPHS = ("see", "encode", "push", "read")
 _STEP = ("token", "up", "up_known", "height", "hand_query", "hand_wrist", "hand_offsets", "hand_logit", "hand_known")
 _FRAME = (

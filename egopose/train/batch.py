@@ -145,7 +145,7 @@ def unrelated(length: int, model: ModelConfig) -> dict[str, NDArray[Any]]:
         "T_world_camera": np.tile(np.eye(4, dtype=np.float32), (length, 1, 1)),
         "up": np.full((length, 3), np.nan, np.float32), "height": np.full(length, np.nan, np.float32),
         "contact": np.full((length, 2), -1, np.int8), "visible": np.full((length, joints), -1, np.int8),
-        "xyz": np.full((length, joints, 3), np.nan, np.float32),
+        "xyz": np.full((length, joints, 3), np.nan, np.float32), "apart": np.array(True),
     }  # fmt: skip
 
 
@@ -155,7 +155,7 @@ _FRAME_KEYS = (
 )  # fmt: skip
 _TARGET_KEYS = (
     "xyz", "sigma", "visible", "T_world_camera", "times_s", "step", "up", "height", "contact", "crop", "heat",
-    "heat_known",
+    "heat_known", "apart",
 )  # fmt: skip
 
 

@@ -40,8 +40,8 @@ def sigma_factors(error: ArrayLike, sigma: ArrayLike, seen: ArrayLike, *, share:
 ASKED = ((0.5, 0.05), (0.9, 0.05))
 """Shares that are reported, and by how much each may be off."""
 
-SCALES = np.exp(np.linspace(np.log(0.6), np.log(1.8), 45))
-"""Common factors that are tried."""
+SCALES = np.exp(np.linspace(-0.6, 0.6, 49))
+"""Common factors that are tried, 1 among them."""
 
 
 def common_scales(

@@ -22,6 +22,7 @@ from egopose.rigid import rotation_from_vector
 from egopose.skeleton import BODY17, HAND21
 from egopose.train.batch import Batch, stack, unrelated
 from egopose.train.config import TrainConfig
+from egopose.train.synthetic.layout import check_format
 
 Array = NDArray[np.float64]
 
@@ -61,7 +62,7 @@ def load_crops(folders: Sequence[str | os.PathLike[str]]) -> HandCrops:
         folders: What ``egopose synth`` wrote with ``content: hands``.
 
     Raises:
-        EgoposeError: A folder holds none, a file is damaged, or images differ in size.
+        EgoposeError: A folder holds none, a file is damaged or of an older version, or images differ in size.
     """
     parts: list[dict[str, Any]] = []
     subjects: set[str] = set()
@@ -72,7 +73,8 @@ def load_crops(folders: Sequence[str | os.PathLike[str]]) -> HandCrops:
                 f"{folder}: holds no rendered hands (crops_*.npz); make some with egopose synth and content: hands"
             )
         for path in paths:
-            part = read_npz(path, (*ARRAYS, "subject"), what="rendered hands")
+            part = read_npz(path, (*ARRAYS, "subject"), optional=("format",), what="rendered hands")
+            check_format(str(part["format"]) if "format" in part else None, path)
             if parts and part["images"].shape[1:] != parts[0]["images"].shape[1:]:
                 raise EgoposeError(f"{path}: images {part['images'].shape[1:]}, others {parts[0]['images'].shape[1:]}")
             parts.append(part)
@@ -213,6 +215,7 @@ def crop_scores(model: EgoPoseNet, crops: HandCrops, *, most: int = 1500, batch:
     pick = np.linspace(0, len(crops) - 1, min(most, len(crops))).round().astype(int)
     said, true = [], []
     model.eval()
+    device = next(model.parameters()).device
     with torch.no_grad():
         for start in range(0, len(pick), batch):
             rows, names, sides = [], pick[start : start + batch], []
@@ -237,10 +240,10 @@ def crop_scores(model: EgoPoseNet, crops: HandCrops, *, most: int = 1500, batch:
                 hand_rays=both("hand_rays"), hand_known=known, hand_axes=both("hand_axes"),
                 hand_focal=both("hand_focal"), hand_distance=both("hand_distance"),
             )  # fmt: skip
-            hands = model.encode(frames).hands
+            hands = model.encode(frames.map(lambda t: t.to(device))).hands
             assert hands is not None
             wrist, offsets = (value[torch.arange(n), torch.tensor(sides)] for value in hands)
-            said.append(torch.cat([wrist[:, None], wrist[:, None] + offsets], dim=1).double().numpy())
+            said.append(torch.cat([wrist[:, None], wrist[:, None] + offsets], dim=1).double().cpu().numpy())
             true.append(np.stack([row["joints"] for row in rows]).astype(np.float64))
     mine, theirs = np.concatenate(said), np.concatenate(true)
     wrist_root = HAND21.index("wrist")

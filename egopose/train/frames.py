@@ -42,7 +42,7 @@ def mirrored(frame: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {
         "image": frame["image"][:, ::-1].copy(), "image_rays": rays, "heat": heat,
         "xyz": frame["xyz"][order] * _MIRROR_X.astype(np.float32), "visible": frame["visible"][order],
-        "up": frame["up"] * _MIRROR_X.astype(np.float32),
+        "up": frame["up"] * _MIRROR_X.astype(np.float32), "heat_known": frame["heat_known"][::-1].copy(),
     }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ class FrameSource:
         for index in rng.choice(len(clips), size=length, p=self.rendered.weights):
             row = self.frame(int(index), int(rng.integers(len(clips[index]))), rng)
             rows.append(mirrored(row) if rng.random() < 0.5 else row)
-        told = {"image_known": np.ones(length, dtype=bool), "heat_known": np.ones((length, 2), dtype=bool)}
+        told = {"image_known": np.ones(length, dtype=bool)}
         return {**self.constant, **told, **{key: np.stack([row[key] for row in rows]) for key in rows[0]}}
 
     def frame(self, index: int, at: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
@@ -78,11 +78,12 @@ class FrameSource:
         clip, reader = self.rendered.clips[index], self.rendered.readers[index]
         T = clip.T_world_camera[at]
         joints = rigid.transform_points(rigid.invert(T), clip.joints[at])
-        heat = heat_target(reader, hand_centres(joints), hands_shown(clip.visible[at]), self.rendered.heat_side)
+        centres = hand_centres(joints)
+        heat = heat_target(reader, centres, hands_shown(clip.visible[at]), self.rendered.heat_side)
         return {
             "image": photometric(rng)(reader.fit.image(np.asarray(clip.images[at]))), "image_rays": reader.rays,
             "heat": heat, "xyz": joints.astype(np.float32), "visible": clip.visible[at],
-            "up": T[2, :3].astype(np.float32),
+            "up": T[2, :3].astype(np.float32), "heat_known": np.isfinite(centres).all(axis=-1),
         }  # fmt: skip
 
 
@@ -91,7 +92,8 @@ def finder_scores(
 ) -> dict[str, float]:
     """What the hand finder does on single frames, by the rules of prediction but without a track.
 
-    Hands of which less than :data:`VISIBLE_SHARE` but something is seen may or may not be found.
+    Hands of which less than :data:`VISIBLE_SHARE` but something is seen may or may not be found; hands without labels
+    are not counted.
 
     Args:
         model: The network.
@@ -101,12 +103,13 @@ def finder_scores(
 
     Returns:
         Per cent: ``missed`` of the hands that are shown, ``elsewhere`` (found too far off for its crop, ``other_hand``
-        of these on the other one), ``false`` of hands that are not in the image, and ``score``, all that goes wrong.
+        of these on the other one), ``false`` of hands of which nothing is seen, and ``score``, all that goes wrong.
     """
     import torch
 
     counts = {"shown": 0, "hidden": 0, "missed": 0, "elsewhere": 0, "other_hand": 0, "false": 0}
     model.eval()
+    device = next(model.parameters()).device
     for clip in clips:
         reader = FrameReader(clip.camera, model.config)
         picked = np.arange(0, len(clip), every)
@@ -118,10 +121,13 @@ def finder_scores(
             images = np.stack([reader.fit.image(np.asarray(clip.images[i])) for i in frames])
             rays = np.repeat(reader.rays[None], len(frames), axis=0)
             with torch.no_grad():
-                _, heat = model.see(torch.from_numpy(normalise(images)), torch.from_numpy(rays))
-            for i, maps in zip(frames, heat.numpy(), strict=True):
+                _, heat = model.see(
+                    torch.from_numpy(normalise(images)).to(device), torch.from_numpy(rays).to(device)
+                )  # fmt: skip
+            for i, maps in zip(frames, heat.cpu().numpy(), strict=True):
                 for h, place in enumerate(reader.centres(maps, None)):
-                    _count(counts, place, centres[i, h], centres[i, 1 - h], float(share[i, h]))
+                    if np.isfinite(centres[i, h]).all():
+                        _count(counts, place, centres[i, h], centres[i, 1 - h], float(share[i, h]))
     seen, unseen = max(counts["shown"], 1), max(counts["hidden"], 1)
     wrong = counts["missed"] + counts["elsewhere"] + counts["false"]
     return {

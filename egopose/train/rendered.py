@@ -63,9 +63,13 @@ class RenderedClip:
 
 
 def hand_centres(joints_camera: Array) -> Array:
-    """Mean of each hand's 21 joints, (..., 2, 3), of (..., 59, 3)."""
+    """Mean of each hand's 21 joints, (..., 2, 3), of (..., 59, 3); NaN where less than half of them have labels."""
     hands = joints_camera[..., BODY17.n_joints :, :]
-    return hands.reshape(*hands.shape[:-2], 2, HAND21.n_joints, 3).mean(axis=-2)
+    hands = hands.reshape(*hands.shape[:-2], 2, HAND21.n_joints, 3)
+    known = np.isfinite(hands).all(axis=-1, keepdims=True)
+    count = known.sum(axis=-2)
+    mean = np.where(known, hands, 0.0).sum(axis=-2) / np.maximum(count, 1)
+    return np.where(2 * count >= HAND21.n_joints, mean, np.nan)
 
 
 def hands_shown(visible: NDArray[np.int8]) -> NDArray[np.bool_]:
@@ -180,7 +184,7 @@ class RenderedSource:
                 "hands": images, "hand_rays": crops.hand_rays, "hand_known": crops.hand_known,
                 "hand_axes": crops.hand_axes, "hand_focal": crops.hand_focal, "hand_distance": crops.hand_distance,
                 "crop": told, "heat": heat_target(reader, centres[i], shown[i], self.heat_side),
-                "heat_known": np.full(2, look and k < pick.size),
+                "heat_known": np.isfinite(centres[i]).all(axis=-1) & (look and k < pick.size),
             }  # fmt: skip
             for name, value in row.items():
                 rows.setdefault(name, []).append(value)
@@ -242,6 +246,6 @@ class MixedSource:
     def batch(self, step: int) -> Batch:
         """The batch of a training step."""
         for k, (source, every) in enumerate(self.others):
-            if step % every == k:
+            if step % every == min(k, every - 1):
                 return source.batch(step)
         return self.rendered.batch(step)

@@ -13,6 +13,7 @@ from egopose.files import read_json
 from egopose.npz import map_npy, read_npz
 from egopose.skeleton import BODY17_HANDS
 from egopose.train.rendered import RenderedClip
+from egopose.train.synthetic.layout import check_format
 
 _ARRAYS = ("times_s", "T_world_camera", "joints_world", "visible", "in_view")
 
@@ -27,7 +28,7 @@ def load_rendered(folder: str | os.PathLike[str], first: int | None = None) -> l
         first: Read only that many clips.
 
     Raises:
-        EgoposeError: The folder is absent, holds no clip, or a clip is damaged.
+        EgoposeError: The folder is absent, holds no clip, or a clip is damaged or of an older version.
     """
     folder = Path(folder)
     places = sorted(path for path in folder.glob("clip_*") if path.is_dir())
@@ -40,6 +41,9 @@ def _clip(place: Path) -> RenderedClip:
     about = read_json(place / "clip.json")
     if not isinstance(about, dict) or not {"name", "subject", "camera"} <= set(about):
         raise EgoposeError(f"{place / 'clip.json'}: lacks name, subject or camera; render the clip again")
+    if not str(about.get("settings", "")).startswith("ego-exo4d"):
+        # annotated hands never were the body's bones
+        check_format(about.get("format"), place / "clip.json")
     camera = Camera.from_dict(about["camera"], str(place / "clip.json"))
     try:
         data = read_npz(place / "labels.npz", _ARRAYS, what="labels of a rendered clip")

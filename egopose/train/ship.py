@@ -104,7 +104,7 @@ def ship(
         },
         "picked_at_step": weights.notes.get("steps"),
         "held_out": {k: round(float(v), 4) for k, v in scores.items()},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch threads 1",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
     path = folder / f"{name}.safetensors"
     half = _half_is_equal(model, clips, scores, folder)

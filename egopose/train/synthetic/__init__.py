@@ -6,6 +6,7 @@
 * :mod:`~egopose.train.synthetic.lenses`: random cameras.
 * :mod:`~egopose.train.synthetic.render`: images and labels of a clip.
 * :mod:`~egopose.train.synthetic.dataset`: folders of clips, deterministic by seed, resumable.
+* :mod:`~egopose.train.synthetic.layout`: the version of those.
 * :mod:`~egopose.train.synthetic.preview`: sheets to look at.
 * :mod:`~egopose.train.synthetic.demo_clip`: a clip as files.
 """

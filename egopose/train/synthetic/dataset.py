@@ -28,13 +28,12 @@ from egopose.config import Config, config_dict, config_hash
 from egopose.errors import EgoposeError
 from egopose.files import atomic_path, read_json, rename_folder, temporary_beside, write_json
 from egopose.train.synthetic.handcrops import render_hand_crops
+from egopose.train.synthetic.layout import FORMAT, check_format
 from egopose.train.synthetic.lenses import KINDS
 from egopose.train.synthetic.motion import SourceMotion
 from egopose.train.synthetic.render import render_clip
 from egopose.train.synthetic.sources import Recording, generated, load_recordings
 
-FORMAT = "egopose.rendered/2"
-"""Version 2: hands are labelled where annotators click."""
 LABELS = ("times_s", "T_world_camera", "joints_world", "visible", "in_view", "shape")
 
 
@@ -158,7 +157,7 @@ def write_clip(target: Path, index: int, clip: dict[str, Any], key: str) -> None
     """Write one clip; its folder, or its file, appears complete or not at all."""
     if target.suffix == ".npz":
         with atomic_path(target) as path:
-            np.savez(path, **clip)
+            np.savez(path, format=FORMAT, **clip)
         return
     part = temporary_beside(target, ".part")
     try:
@@ -188,12 +187,14 @@ def prepare(folder: Path, config: SynthConfig) -> str:
     """Make the folder, or check that it belongs to the same settings; gives their hash.
 
     Raises:
-        EgoposeError: It was made with other settings.
+        EgoposeError: It was made with other settings, or by an older version.
     """
     key = content_hash(config)
     about = folder / "dataset.json"
     if about.exists():
         old = read_json(about)
+        if isinstance(old, dict):
+            check_format(old.get("format"), about)
         if not isinstance(old, dict) or old.get("settings") != key:
             raise EgoposeError(f"{folder}: holds clips of other settings; choose another folder or remove it")
         return key
