@@ -2,8 +2,9 @@
 
 Usage: python benchmarks/rendered.py --rendered FOLDER --motion-data FOLDER [--weights nano] [--tables-only]
 
-FOLDER of --rendered holds train/ (the simple predictors learn from its labels) and val/ (scored). The lens rows render
-the same motion, body and room through three lenses.
+FOLDER of --rendered holds train/ (the simple predictors learn from its labels), val/ (scored; it also chose the weights
+and their error bars) and test/ (other clips in larger images, scored alone). The lens rows render the same motion, body
+and room through three lenses.
 """
 
 from __future__ import annotations
@@ -185,6 +186,14 @@ def measure(rendered: Path, motion: Path, weights: str) -> dict[str, Any]:
     }  # fmt: skip
     if "images" in predictor.trained:
         result["lenses"] = lens_rows(predictor, motion)
+        fresh = load_rendered(rendered / "test")
+        result["test"] = {
+            "clips": len(fresh), "frames": sum(len(c) for c in fresh), "side": fresh[0].camera.size[0],
+            "rows": {
+                "(c) head poses, no images": measures(network(predictor, fresh, images=False, poses=True)),
+                "(e) images and head poses": measures(network(predictor, fresh, images=True, poses=True)),
+            },
+        }  # fmt: skip
     return result
 
 
@@ -197,6 +206,18 @@ COLUMNS = (
 def cell(value: float | None) -> str:
     """One number, or nothing."""
     return "" if value is None or not math.isfinite(value) else f"{value:.1f}"
+
+
+def gains(rows: dict[str, Any]) -> str:
+    """What images are worth, and how often the error bars held."""
+    best, alone = rows["(e) images and head poses"], rows["(c) head poses, no images"]
+    gain = {c: 100 * (1 - best[c] / alone[c]) for c in ("body-12 cm", "in view", "out of view")}
+    cover = ", ".join(f"{name}: {100 * v:.0f} %" for name, v in best["coverage"].items())
+    return (
+        "Images against head poses alone: "
+        + ", ".join(f"{c} {v:.0f} %" for c, v in gain.items())
+        + f" lower. Share of errors of (e) inside the intervals: {cover}."
+    )
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -213,15 +234,21 @@ def tables(result: dict[str, Any]) -> str:
     ]
     best = rows.get("(e) images and head poses")
     if best:
-        alone = rows["(c) head poses, no images"]
-        gain = {c: 100 * (1 - best[c] / alone[c]) for c in ("body-12 cm", "in view", "out of view")}
-        parts.append(
-            "Images against head poses alone: " + ", ".join(f"{c} {v:.0f} %" for c, v in gain.items()) + " lower."
-        )
-        cover = ", ".join(f"{name}: {100 * v:.0f} %" for name, v in best["coverage"].items())
-        parts.append(f"Share of errors of (e) inside the intervals: {cover}.")
+        parts.append(gains(rows))
         joint = [[n, cell(a), cell(b)] for n, (a, b) in best["joints"].items()]
         parts.append(markdown(["(e), joint", "in view cm", "out of view cm"], joint))
+    if "test" in result:
+        test = result["test"]
+        parts.append(
+            f"The clips above chose the weights and set the error bars. {test['clips']} others ({test['frames']} "
+            f"frames of {test['side']} px) had no part in either:"
+        )
+        parts.append(
+            markdown(
+                ["other clips", *COLUMNS], [[n, *(cell(r.get(c)) for c in COLUMNS)] for n, r in test["rows"].items()]
+            )
+        )
+        parts.append(gains(test["rows"]))
     if "lenses" in result:
         parts.append(
             markdown(

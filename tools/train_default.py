@@ -92,8 +92,10 @@ RENDERED: dict[str, dict[str, Any]] = {
         "content": "hands", "clips": 80, "frames": 16, "side": 144, "seed": 302, "hands_up": 0.9, "samples": 3,
         "generated_share": 0.0,
     },
-    "train": {"clips": 700, "frames": 24, "side": 416, "seed": 303},
+    "train": {"clips": 1400, "frames": 24, "side": 416, "seed": 303},
     "val": {"clips": 40, "frames": 32, "side": 512, "seed": 304, "samples": 3, "generated_share": 0.0},
+    # never looked at before the end, and as large as real images
+    "test": {"clips": 24, "frames": 32, "side": 1024, "seed": 305, "generated_share": 0.0},
 }  # fmt: skip
 
 
@@ -102,7 +104,7 @@ def render(motion: Path, folder: Path) -> None:
     from egopose.commands.synth import run_synth
 
     for name, values in RENDERED.items():
-        files = ["val.npz"] if name.endswith("val") else ["train_exact.npz", "train_retarget.npz"]
+        files = ["train_exact.npz", "train_retarget.npz"] if name.endswith("train") else ["val.npz"]
         paths = [str(motion / file) for file in files]
         print(run_synth("synth", folder / name, motion=paths, **{"samples": 2, "steep_share": 0.4, **values}))
 

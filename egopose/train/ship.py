@@ -15,7 +15,7 @@ from egopose.errors import EgoposeError
 from egopose.files import atomic_write, read_text
 from egopose.model.network import EgoPoseNet
 from egopose.model.weights import load_weights, save_weights
-from egopose.train.calibrate import coverage, sigma_factors
+from egopose.train.calibrate import common_scales, coverage, sigma_factors
 from egopose.train.evaluate import BODY, held_out_scores, network_sequences
 from egopose.train.windows import MotionClip, load_motion
 
@@ -55,9 +55,11 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
         assert sequence.sigma is not None
         sigmas.append(sequence.sigma[:, BODY].astype(float))
     error, sigma = np.concatenate(errors), np.concatenate(sigmas)
-    factors = sigma_factors(error, sigma, np.zeros(sigma.shape, dtype=bool))
-    model.sigma_factor[0, BODY] = torch.from_numpy(factors[0])  # type: ignore[index, operator]
-    return {f"coverage{int(100 * s)}": coverage(error, sigma * factors[0], s) for s in (0.5, 0.9)}
+    seen = np.zeros(sigma.shape, dtype=bool)
+    factors = sigma_factors(error, sigma, seen)[0]
+    factors *= np.float32(common_scales(error, sigma * factors, seen, seen)[0])
+    model.sigma_factor[0, BODY] = torch.from_numpy(factors)  # type: ignore[index, operator]
+    return {f"coverage{int(100 * s)}": coverage(error, sigma * factors, s) for s in (0.5, 0.9)}
 
 
 def ship(
