@@ -13,7 +13,7 @@ from egopose.config import load_config
 from egopose.errors import EgoposeError
 from egopose.skeleton import BODY12, BODY17_HANDS, FINGERS
 from egopose.train.rendered_files import load_rendered
-from egopose.train.synthetic.dataset import Drawer, SynthConfig, build, draw_weights
+from egopose.train.synthetic.dataset import Drawer, SynthConfig, build, draw_weights, prepare, write_clip
 from egopose.train.synthetic.fingers import random_curls
 from egopose.train.synthetic.lenses import KINDS, random_camera
 from egopose.train.synthetic.motion import animate, bend_elbow, limit_turn, swing
@@ -243,6 +243,17 @@ def test_folders_resume_and_split(tmp_path):
             assert (parts / name / file).read_bytes() == (whole / name / file).read_bytes()
     with pytest.raises(EgoposeError, match="other settings"):
         build(settings(side=96), whole)
+
+
+def test_a_clip_that_another_process_has_written_meanwhile_is_left(tmp_path):
+    config = settings(clips=1)
+    build(config, tmp_path)
+    (before,) = tmp_path.glob("clip_*")
+    images = before / "images.npy"
+    stamp = images.stat().st_mtime_ns
+    write_clip(before, 0, Drawer(config).clip(0), prepare(tmp_path, config))
+    assert images.stat().st_mtime_ns == stamp
+    assert sorted(path.name for path in tmp_path.iterdir()) == [before.name, "dataset.json"]
 
 
 def test_clips_come_back_as_written(tmp_path):

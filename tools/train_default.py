@@ -73,7 +73,7 @@ THIRD: dict[str, dict[str, Any]] = {
         "loss": {"heat": 0.5, "hand": 0.0, "frame_hand": 0.0, "velocity": 0.0, "bone": 0.0, "symmetry": 0.0},
     },
     "all": {
-        "steps": 2500, "lr": 8.0e-4, "encoder_lr": 0.6, "warmup": 50, "eval_every": 625, "save_every": 50, "threads": 2,
+        "steps": 3600, "lr": 8.0e-4, "encoder_lr": 0.6, "warmup": 50, "eval_every": 600, "save_every": 50, "threads": 2,
         "rendered_window": 16, "rendered_batch": 4, "motion_every": 9, "crops_every": 3, "frames_every": 6,
         # hands lost 2 mm of what they had learnt in this stage of the second round
         "loss": {"heat": 0.15, "hand": 3.0, "frame_hand": 3.0},
@@ -92,7 +92,7 @@ RENDERED: dict[str, dict[str, Any]] = {
         "content": "hands", "clips": 80, "frames": 16, "side": 144, "seed": 302, "hands_up": 0.9, "samples": 3,
         "generated_share": 0.0,
     },
-    "train": {"clips": 1400, "frames": 24, "side": 416, "seed": 303},
+    "train": {"clips": 1000, "frames": 24, "side": 416, "seed": 303},
     "val": {"clips": 40, "frames": 32, "side": 512, "seed": 304, "samples": 3, "generated_share": 0.0},
     # never looked at before the end, and as large as real images
     "test": {"clips": 24, "frames": 32, "side": 1024, "seed": 305, "generated_share": 0.0},
@@ -100,13 +100,13 @@ RENDERED: dict[str, dict[str, Any]] = {
 
 
 def render(motion: Path, folder: Path) -> None:
-    """Render what is not there yet; about a quarter of an hour on two cores when started twice at once."""
-    from egopose.commands.synth import run_synth
+    """Render what is not there yet, one process per core; about half an hour on two."""
+    from egopose.commands.synth import run_synth_shared
 
     for name, values in RENDERED.items():
         files = ["train_exact.npz", "train_retarget.npz"] if name.endswith("train") else ["val.npz"]
         paths = [str(motion / file) for file in files]
-        print(run_synth("synth", folder / name, motion=paths, **{"samples": 2, "steep_share": 0.4, **values}))
+        print(run_synth_shared("synth", folder / name, motion=paths, **{"samples": 2, "steep_share": 0.4, **values}))
 
 
 def merge(init: Path, parts: dict[str, Path], out: Path) -> None:

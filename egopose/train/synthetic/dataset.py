@@ -176,6 +176,9 @@ def write_clip(target: Path, index: int, clip: dict[str, Any], key: str) -> None
         write_json(part / "clip.json", about)
         rename_folder(part, target)
     except OSError as error:
+        if (target / "clip.json").exists():
+            # another process was faster; a clip depends on the settings and its index alone
+            return
         raise EgoposeError(
             f"{target}: cannot be written ({error.strerror or error}); check space and rights"
         ) from error
