@@ -73,7 +73,7 @@ THIRD: dict[str, dict[str, Any]] = {
         "loss": {"heat": 0.5, "hand": 0.0, "frame_hand": 0.0, "velocity": 0.0, "bone": 0.0, "symmetry": 0.0},
     },
     "all": {
-        "steps": 3600, "lr": 8.0e-4, "encoder_lr": 0.6, "warmup": 50, "eval_every": 600, "save_every": 50, "threads": 2,
+        "steps": 2200, "lr": 8.0e-4, "encoder_lr": 0.6, "warmup": 50, "eval_every": 550, "save_every": 50, "threads": 2,
         "rendered_window": 16, "rendered_batch": 4, "motion_every": 9, "crops_every": 3, "frames_every": 6,
         # hands lost 2 mm of what they had learnt in this stage of the second round
         "loss": {"heat": 0.15, "hand": 3.0, "frame_hand": 3.0},
