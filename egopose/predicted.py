@@ -35,7 +35,7 @@ class Inputs:
     trajectory: bool
     imu: bool
     floor_z: float | None
-    sigma_factor: NDArray[np.float32]
+    sigma_factor: NDArray[np.float32]  # (3, 59), rows as in model.numeric.SIGMA_ROWS
     missing_poses: str
     hands: Mapping[str, Any] | None = None
     smooth: bool = False
@@ -85,7 +85,8 @@ def build_sequence(
     seen = np.zeros(said.log_scale.shape, dtype=bool)
     if steps.camera is not None and inputs.images:
         seen = steps.camera.visible(xyz, frame="camera") & (said.visible > 0)
-    factor = np.where(seen, inputs.sigma_factor[1], inputs.sigma_factor[0])
+    blind, hidden, in_view = inputs.sigma_factor
+    factor = np.where(seen, in_view, hidden if inputs.images else blind)
     sigma = np.asarray(SIGMA_PER_SCALE * np.exp(said.log_scale) * factor, dtype=np.float64)
     if "hands" not in inputs.trained:
         # only the wrist is known: the body says where it is

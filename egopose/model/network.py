@@ -14,6 +14,7 @@ from egopose.model.encoder import MobileEncoder
 from egopose.model.headmotion import HEAD_FEATURES
 from egopose.model.heads import HandEstimate, HandHead, Output, StepHeads
 from egopose.model.imu import IMU_FEATURES
+from egopose.model.numeric import SIGMA_ROWS
 from egopose.model.rays import RAY_CHANNELS
 from egopose.model.temporal import TemporalTransformer
 from egopose.model.vit import VisionTransformer
@@ -163,8 +164,8 @@ class EgoPoseNet(nn.Module):
             window_s=config.window_s, ring=config.ring, dropout=config.dropout,
         )  # fmt: skip
         self.heads = StepHeads(dim)
-        # factors of sigma found on held-out subjects: row 0 joints out of view, row 1 in view
-        self.register_buffer("sigma_factor", torch.ones(2, 59))
+        # factors of sigma found on held-out subjects
+        self.register_buffer("sigma_factor", torch.ones(len(SIGMA_ROWS), 59))
         # images start as a correction of zero to what the head's motion says, what sharpens them at zero too
         for layer in (self.fuse_body, self.fuse_hands, self.heat_context):
             nn.init.zeros_(layer.weight)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
+SIGMA_ROWS = ("no images", "images, out of view", "images, in view")
+"""Rows of the network's factors of sigma."""
+
 
 class FrameArrays(NamedTuple):
     """Inputs of N frames; None means absent for all of them. See ``network.FrameBatch`` for the shapes."""

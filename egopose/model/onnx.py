@@ -15,14 +15,14 @@ from egopose.files import atomic_path, read_json, sha256_file, write_json
 from egopose.model.config import ModelConfig
 from egopose.model.headmotion import HEAD_FEATURES
 from egopose.model.imu import IMU_FEATURES
-from egopose.model.numeric import FrameArrays, Said, StepArrays
+from egopose.model.numeric import SIGMA_ROWS, FrameArrays, Said, StepArrays
 from egopose.model.rays import RAY_CHANNELS
 from egopose.skeleton import BODY17_HANDS
 
 Array = NDArray[np.float32]
 
 MANIFEST = "network.json"
-FORMAT, VERSION = "egopose-onnx", 2
+FORMAT, VERSION = "egopose-onnx", 3
 GRAPHS = ("see", "encode", "push", "read")
 _STEP = ("token", "up", "up_known", "height", "hand_query", "hand_wrist", "hand_offsets", "hand_logit", "hand_known")
 _FRAME = (
@@ -100,7 +100,9 @@ class OnnxEngine:
             factors = np.array(manifest.get("sigma_factor"), dtype=np.float64)
         except (TypeError, ValueError, OverflowError):
             factors = np.empty(0)
-        fits = factors.shape == (2, BODY17_HANDS.n_joints) and (factors > 0).all() and (factors < 1e6).all()
+        fits = (
+            factors.shape == (len(SIGMA_ROWS), BODY17_HANDS.n_joints) and (factors > 0).all() and (factors < 1e6).all()
+        )
         config = manifest.get("config")
         if not (isinstance(graphs, dict) and isinstance(notes, dict) and isinstance(config, dict) and fits):
             raise EgoposeError(f"{folder / MANIFEST}: graphs, notes, config or sigma_factor are damaged; export again")

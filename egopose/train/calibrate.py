@@ -44,9 +44,7 @@ SCALES = np.exp(np.linspace(-0.6, 0.6, 49))
 """Common factors that are tried, 1 among them."""
 
 
-def common_scales(
-    error: ArrayLike, sigma: ArrayLike, said: ArrayLike, seen: ArrayLike, kept: ArrayLike = False
-) -> tuple[float, float]:
+def common_scales(error: ArrayLike, sigma: ArrayLike, said: ArrayLike, seen: ArrayLike) -> tuple[float, float]:
     """One factor for all joints that are said to be out of view, and one for those said to be in view.
 
     Errors have longer tails than a normal law, and what is said to be in view is not all that is: so each joint's own
@@ -58,7 +56,6 @@ def common_scales(
         sigma: (N, J) standard deviation per axis, metres, with the joints' own factors.
         said: (N, J) bool, whether the joint is said to be in view.
         seen: (N, J) bool, whether it is.
-        kept: (N, J) bool, joints whose sigma stays as it is.
 
     Returns:
         Factors for joints said to be out of view and in view.
@@ -66,26 +63,24 @@ def common_scales(
     from scipy.stats import norm
 
     error, sigma = np.asarray(error, float), np.asarray(sigma, float)
-    seen, kept = np.asarray(seen, bool), np.broadcast_to(np.asarray(kept, bool), sigma.shape)
-    group = np.where(kept, 2, np.asarray(said, bool).astype(int))
+    said, seen = np.asarray(said, bool), np.asarray(seen, bool)
     ratio = np.abs(error) / sigma[..., None]
-    # of those said to be out of view, in view, and kept: how many lie inside at each scale
-    inside = np.zeros((3, 2, len(ASKED), SCALES.size))
-    total = np.zeros((3, 2))
-    for i in range(3):
-        scales = np.ones_like(SCALES) if i == 2 else SCALES
+    # of those said to be out of view and in view: how many lie inside at each scale
+    inside = np.zeros((2, 2, len(ASKED), SCALES.size))
+    total = np.zeros((2, 2))
+    for i in range(2):
         for k in range(2):
-            some = ratio[(group == i) & (seen == bool(k))]
+            some = ratio[(said == bool(i)) & (seen == bool(k))]
             some = np.sort(some[np.isfinite(some)])
             total[i, k] = some.size
             for a, (share, _) in enumerate(ASKED):
-                inside[i, k, a] = np.searchsorted(some, scales * norm.ppf(0.5 + share / 2), side="right")
+                inside[i, k, a] = np.searchsorted(some, SCALES * norm.ppf(0.5 + share / 2), side="right")
     worst = np.zeros((SCALES.size, SCALES.size))
     for k in range(2):
         if not total[:, k].sum():
             continue
         for a, (share, margin) in enumerate(ASKED):
-            held = (inside[0, k, a][:, None] + inside[1, k, a][None, :] + inside[2, k, a, 0]) / total[:, k].sum()
+            held = (inside[0, k, a][:, None] + inside[1, k, a][None, :]) / total[:, k].sum()
             worst = np.maximum(worst, np.abs(held - share) / margin)
     # among equals the smallest change
     change = np.abs(np.log(SCALES))

@@ -21,7 +21,7 @@ from egopose.trajectory import Trajectory
 
 Array = NDArray[np.float64]
 
-BODY = BODY17_HANDS.indices(BODY17.joints)
+HANDS = np.arange(BODY17.n_joints, BODY17_HANDS.n_joints)
 INNER = BODY17_HANDS.indices(BODY12.joints)
 WRIST = HAND21.index("wrist")
 CLIPS_WHILE_TRAINING = 12
@@ -32,8 +32,8 @@ def rendered_sequences(
     model: EgoPoseNet, clips: Sequence[RenderedClip], mode: Mode = "offline", *, images: bool = True
 ) -> Iterator[tuple[RenderedClip, PoseSequence]]:
     """Each clip with what the network says from images and head poses, or from the poses alone, in the world."""
-    trained = ["body", "hands", "images"] if images else ["body"]
-    predictor = Predictor(TorchEngine(model, next(model.parameters()).device), notes={"trained": trained})
+    notes = {"trained": ["body", "hands", "images"]}
+    predictor = Predictor(TorchEngine(model, next(model.parameters()).device), notes=notes)
     for clip in clips:
         trajectory = Trajectory(clip.times_s, clip.T_world_camera, max_gap_s=1e9)
         source = Clip(trajectory=trajectory)
@@ -96,43 +96,50 @@ def _mean(values: Array) -> float:
 
 
 def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict[str, float]:
-    """Set the factors of the error bars of hands, and of body joints in view, from held-out rendered clips.
+    """Set the factors of the error bars where there are images, and those of hands without, from rendered clips.
 
-    The body's factors out of view come from captured motion and stay as they are.
+    The body's factors without images come from captured motion and stay as they are.
 
     Returns:
-        Coverage reached of 50 and 90 per cent intervals, in view and out of view.
+        Coverage reached of 50 and 90 per cent intervals, in view and out of view, with images.
     """
     import torch
 
     factor = model.sigma_factor
     assert isinstance(factor, torch.Tensor)
-    before = factor.detach().cpu().numpy().copy()
-    fresh = np.ones_like(before)
-    fresh[0, BODY] = before[0, BODY]
-    factor.copy_(torch.from_numpy(fresh))
-    errors, sigmas, views, truly = [], [], [], []
-    for clip, sequence in rendered_sequences(model, clips):
-        assert sequence.sigma is not None
-        assert sequence.status is not None
-        errors.append(sequence.xyz.astype(np.float64) - clip.joints)
-        sigmas.append(sequence.sigma.astype(np.float64))
-        views.append(sequence.status == JointStatus.OK)
-        truly.append(clip.visible == 1)
-    error, sigma, said, seen = (np.concatenate(values) for values in (errors, sigmas, views, truly))
+    blind = factor[:1].clone()
+    factor.fill_(1.0)
+    error, sigma, _, _ = _errors(model, clips, images=False)
+    blind[0, HANDS] = torch.from_numpy(sigma_factors(error, sigma, np.zeros(sigma.shape, dtype=bool))[0, HANDS])
+    error, sigma, said, seen = _errors(model, clips, images=True)
     found = sigma_factors(error, sigma, said)
-    found[0, BODY] = 1.0
-    body = np.isin(np.arange(sigma.shape[1]), BODY)
-    scales = common_scales(error, sigma * np.where(said, found[1], found[0]), said, seen, ~said & body)
+    scales = common_scales(error, sigma * np.where(said, found[1], found[0]), said, seen)
     found *= np.array(scales, dtype=np.float32)[:, None]
-    found[0, BODY] = 1.0
-    factor.copy_(torch.from_numpy(fresh * found))
+    factor.copy_(torch.cat([blind, torch.from_numpy(found)]))
     sigma = sigma * np.where(said, found[1], found[0])
     return {
         f"coverage{round(100 * share)}_{name}": coverage(np.where(some[..., None], error, np.nan), sigma, share)
         for share in (0.5, 0.9)
         for name, some in (("in_view", seen), ("out_of_view", ~seen))
     }
+
+
+def _errors(
+    model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool
+) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
+    """Errors (N, 59, 3), sigmas (N, 59), which joints are said to be in view and which are, of all frames."""
+    parts: tuple[list[Array], ...] = ([], [], [], [])
+    for clip, sequence in rendered_sequences(model, clips, images=images):
+        assert sequence.sigma is not None
+        assert sequence.status is not None
+        said = sequence.status == JointStatus.OK
+        for some, values in zip(
+            parts, (sequence.xyz.astype(np.float64) - clip.joints, sequence.sigma.astype(np.float64), said,
+                    clip.visible == 1), strict=True,
+        ):  # fmt: skip
+            some.append(values)
+    error, sigma, said, seen = (np.concatenate(some) for some in parts)
+    return error, sigma, said.astype(bool), seen.astype(bool)
 
 
 def rendered_table(weights: str, folder: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, float]]]:
