@@ -25,6 +25,9 @@ REACH_M = 1.2
 CONFLICT = 12.0
 """Squared normalised distance (three degrees of freedom) from which two wrists contradict each other: p < 0.01."""
 
+EXPECTED = 3.0
+"""Mean of that distance where both covariances are right."""
+
 _WRIST = HAND21.index("wrist")
 
 
@@ -107,8 +110,10 @@ def place(out: HandEstimates, t: int, side: int, xyz: Array, covariance: Array, 
 def merge(xyz: Array, covariance: Array, hands: HandEstimates) -> tuple[Array, Array, NDArray[np.bool_]]:
     """Weigh the network's hands and the found ones by their covariances.
 
-    Wrist and wrist-relative joints are two independent Gaussian measurements each, so their precisions add. Where the
-    two wrists contradict each other both are believed less, by the factor that makes them compatible.
+    Wrist and wrist-relative joints are two independent Gaussian measurements each, so their precisions add. Where they
+    lie farther apart than both covariances allow, the network, which learnt from rendered images, is believed less: its
+    covariance grows until they are compatible (a Birge ratio charged to one side). Wrists that contradict each other
+    leave a wider error bar as well, since the found one may be somebody else's.
 
     Args:
         xyz: (T, 59, 3) joints of the network in the camera's frame; NaN where it says nothing.
@@ -133,27 +138,46 @@ def merge(xyz: Array, covariance: Array, hands: HandEstimates) -> tuple[Array, A
         body = BODY17_HANDS.index(f"{side}_wrist")
         old, old_cov = xyz[frames][:, joints], covariance[frames][:, joints]
         new, new_cov, new_rel = hands.xyz[frames, i], hands.covariance[frames, i], hands.relative[frames, i]
-        wrist, wrist_cov = _product(old[:, _WRIST], old_cov[:, _WRIST], new[:, _WRIST], new_cov[:, _WRIST])
+        wrist, wrist_cov = _product(old[:, :1], old_cov[:, :1], new[:, :1], new_cov[:, :1])
         # the network's error of an offset is at most that of the joint itself
-        offset, offset_cov = _product(old - old[:, _WRIST, None], old_cov, new - new[:, _WRIST, None], new_rel)
-        offset[:, _WRIST], offset_cov[:, _WRIST] = 0.0, 0.0
-        xyz[np.ix_(frames, joints)] = wrist[:, None] + offset
-        covariance[np.ix_(frames, joints)] = wrist_cov[:, None] + offset_cov
-        xyz[frames, body], covariance[frames, body] = wrist, wrist_cov
+        offset, offset_cov = _product(old[:, 1:] - old[:, :1], old_cov[:, 1:], new[:, 1:] - new[:, :1], new_rel[:, 1:])
+        xyz[np.ix_(frames, joints)] = np.concatenate([wrist, wrist + offset], axis=1)
+        covariance[np.ix_(frames, joints)] = np.concatenate([wrist_cov, wrist_cov + offset_cov], axis=1)
+        xyz[frames, body], covariance[frames, body] = wrist[:, 0], wrist_cov[:, 0]
         changed[np.ix_(frames, np.append(joints, body))] = True
     return xyz, covariance, changed
 
 
 def _product(a: Array, A: Array, b: Array, B: Array) -> tuple[Array, Array]:
-    """Mean (..., 3) and covariance of two measurements a and b; b alone where a is not known."""
+    """Means (T, J, 3) and covariances of two measurements a and b, a widened per T; b alone where a is not known."""
     tiny = 1e-10 * np.eye(3)
     known: NDArray[np.bool_] = np.asarray(np.isfinite(a).all(axis=-1) & np.isfinite(A).all(axis=(-2, -1)))
     A = np.where(known[..., None, None], A, np.eye(3)) + tiny
     B = B + tiny
     difference = np.where(known[..., None], a - b, 0.0)
-    distance = np.einsum("...i,...ij,...j->...", difference, np.linalg.inv(A + B), difference)
+    factor, distance = _widening(difference, A, B)
+    A = factor[:, None, None, None] * A
     gain = B @ np.linalg.inv(A + B)
     mean = b + np.einsum("...ij,...j->...i", gain, difference)
-    both = (B - gain @ B) * np.maximum(1.0, distance / CONFLICT)[..., None, None]
+    both = (B - gain @ B) * np.maximum(1.0, distance / CONFLICT)[:, None, None, None]
     both = np.where(known[..., None, None], both, B)
     return mean, 0.5 * (both + np.swapaxes(both, -1, -2))
+
+
+def _widening(difference: Array, A: Array, B: Array) -> tuple[Array, Array]:
+    """Factor (T,) on A, at least 1, at which the mean squared normalised distance is as expected, and that before."""
+    whiten = np.linalg.inv(np.linalg.cholesky(B))
+    spread, axes = np.linalg.eigh(whiten @ A @ np.swapaxes(whiten, -1, -2))
+    square = np.einsum("...ji,...jk,...k->...i", axes, whiten, difference) ** 2
+
+    def distance(factor: Array) -> Array:
+        return np.asarray((square / (1 + factor[:, None, None] * spread)).sum(axis=-1).mean(axis=-1))
+
+    # it falls as the factor grows
+    low, high = np.zeros(len(square)), np.full(len(square), np.log(1e8))
+    for _ in range(40):
+        middle = 0.5 * (low + high)
+        far = distance(np.exp(middle)) > EXPECTED
+        low, high = np.where(far, middle, low), np.where(far, high, middle)
+    before = distance(np.ones(len(square)))
+    return np.where(before > EXPECTED, np.exp(high), 1.0), before

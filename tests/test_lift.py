@@ -154,20 +154,39 @@ def test_merging_adds_precisions() -> None:
     np.testing.assert_array_equal(merged[:, others], xyz[:, others])
 
 
-def test_contradicting_wrists_are_believed_less() -> None:
+def test_what_contradicts_is_charged_to_the_network() -> None:
     hand = posed_hand(np.random.default_rng(4))
     joints = BODY17_HANDS.indices([f"left_hand_{j}" for j in HAND21.joints])
     wrist = joints[0]
     xyz = np.zeros((1, 59, 3))
     covariance = np.tile(0.01**2 * np.eye(3), (1, 59, 1, 1))
     spreads = []
-    for apart in (0.02, 0.3):
+    # nearer than expected both count alike; from there on the factor k on the network solves apart^2 / (k + 1) = 3 sd^2
+    for apart, share in ((0.02, 1 / 2), (0.3, 3 * 0.01**2 / 0.3**2)):
         xyz[0, joints] = hand + np.array([apart, 0, 0])
         merged, spread, _ = merge(xyz, covariance, estimates(1, hand, 0))
-        assert merged[0, wrist, 0] - hand[0, 0] == pytest.approx(apart / 2, abs=1e-4)
+        assert merged[0, wrist, 0] - hand[0, 0] == pytest.approx(apart * share, abs=1e-4)
         spreads.append(np.sqrt(spread[0, wrist, 0, 0]))
     assert spreads[0] == pytest.approx(0.01 / np.sqrt(2), rel=0.01)
+    # one of the two is wrong, and nobody knows which
     assert spreads[1] > 0.04
+
+
+def test_a_hand_of_another_shape_leaves_the_found_one() -> None:
+    rng = np.random.default_rng(6)
+    hand, other = posed_hand(rng), posed_hand(rng)
+    joints = BODY17_HANDS.indices([f"left_hand_{j}" for j in HAND21.joints])
+    xyz = np.zeros((2, 59, 3))
+    xyz[0, joints] = other - other[0] + hand[0]
+    xyz[1, joints] = hand + rng.normal(0, 0.004, hand.shape)
+    covariance = np.tile(0.004**2 * np.eye(3), (2, 59, 1, 1))
+    merged, _, _ = merge(xyz, covariance, estimates(2, hand, 0, sd=0.004))
+    far = np.linalg.norm(other - other[0] - (hand - hand[0]), axis=-1).max()
+    assert np.linalg.norm(merged[0, joints] - hand, axis=-1).max() < 0.2 * far
+    # one that agrees still counts
+    offsets = xyz[1, joints] - xyz[1, joints[0]] - (hand - hand[0])
+    got = merged[1, joints] - merged[1, joints[0]] - (hand - hand[0])
+    np.testing.assert_allclose(got, offsets / 2, rtol=0.35, atol=1e-5)
 
 
 def test_a_hand_alone_is_taken_as_it_is() -> None:
