@@ -21,6 +21,7 @@ from common import markdown, put_table, store, stored
 
 PAGE, MARK = "accuracy.md", "rendered"
 LENS_CLIPS, LENS_SIDE = 10, 384
+ALONE, BOTH = "(c) head poses, no images", "(e) images and head poses"
 Said = Iterator[tuple[Any, np.ndarray, Any]]
 """Clip, joints (T, 59, 3) in camera axes (NaN where nothing is said), sequence or None."""
 
@@ -173,11 +174,11 @@ def measure(rendered: Path, motion: Path, weights: str) -> dict[str, Any]:
         "(a) mean pose under the head": lambda: simple(mean_pose(train), held),
         "(b) ridge, 1 s window": lambda: simple(ridge(train), held),
         "(b) nearest neighbours, 1 s window": lambda: simple(nearest(train), held),
-        "(c) head poses, no images": lambda: network(predictor, held, images=False, poses=True),
+        ALONE: lambda: network(predictor, held, images=False, poses=True),
     }
     if "images" in predictor.trained:
         cases["(d) images, no head poses"] = lambda: network(predictor, held, images=True, poses=False)
-        cases["(e) images and head poses"] = lambda: network(predictor, held, images=True, poses=True)
+        cases[BOTH] = lambda: network(predictor, held, images=True, poses=True)
         cases["(e) the same, causal"] = lambda: network(predictor, held, images=True, poses=True, mode="causal")
     result: dict[str, Any] = {
         "weights": weights, "clips": len(held), "frames": sum(len(c) for c in held),
@@ -190,8 +191,8 @@ def measure(rendered: Path, motion: Path, weights: str) -> dict[str, Any]:
         result["test"] = {
             "clips": len(fresh), "frames": sum(len(c) for c in fresh), "side": fresh[0].camera.size[0],
             "rows": {
-                "(c) head poses, no images": measures(network(predictor, fresh, images=False, poses=True)),
-                "(e) images and head poses": measures(network(predictor, fresh, images=True, poses=True)),
+                ALONE: measures(network(predictor, fresh, images=False, poses=True)),
+                BOTH: measures(network(predictor, fresh, images=True, poses=True)),
             },
         }  # fmt: skip
     return result
@@ -208,9 +209,14 @@ def cell(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.1f}"
 
 
+def row_table(title: str, rows: dict[str, Any], columns: Sequence[str] = COLUMNS) -> str:
+    """Named rows of measures."""
+    return markdown([title, *columns], [[name, *(cell(r.get(c)) for c in columns)] for name, r in rows.items()])
+
+
 def gains(rows: dict[str, Any]) -> str:
     """What images are worth, and how often the error bars held."""
-    best, alone = rows["(e) images and head poses"], rows["(c) head poses, no images"]
+    best, alone = rows[BOTH], rows[ALONE]
     gain = {c: 100 * (1 - best[c] / alone[c]) for c in ("body-12 cm", "in view", "out of view")}
     cover = ", ".join(f"{name}: {100 * v:.0f} %" for name, v in best["coverage"].items())
     return (
@@ -228,11 +234,9 @@ def tables(result: dict[str, Any]) -> str:
         f"by the held-out subjects {', '.join(result['subjects'])}, weights `{result['weights']}`, in camera axes, "
         "without alignment. The simple predictors learnt from the labels of the training clips. Hands count where at "
         "least 30 % of their joints are seen; one that the network did not find counts with its resting pose.",
-        markdown(
-            ["rendered clips", *COLUMNS], [[name, *(cell(r.get(c)) for c in COLUMNS)] for name, r in rows.items()]
-        ),
+        row_table("rendered clips", rows),
     ]
-    best = rows.get("(e) images and head poses")
+    best = rows.get(BOTH)
     if best:
         parts.append(gains(rows))
         joint = [[n, cell(a), cell(b)] for n, (a, b) in best["joints"].items()]
@@ -243,19 +247,10 @@ def tables(result: dict[str, Any]) -> str:
             f"The clips above chose the weights and set the error bars. {test['clips']} others ({test['frames']} "
             f"frames of {test['side']} px) had no part in either:"
         )
-        parts.append(
-            markdown(
-                ["other clips", *COLUMNS], [[n, *(cell(r.get(c)) for c in COLUMNS)] for n, r in test["rows"].items()]
-            )
-        )
+        parts.append(row_table("other clips", test["rows"]))
         parts.append(gains(test["rows"]))
     if "lenses" in result:
-        parts.append(
-            markdown(
-                ["the same motion through", *COLUMNS[:4]],
-                [[name, *(cell(r.get(c)) for c in COLUMNS[:4])] for name, r in result["lenses"].items()],
-            )
-        )
+        parts.append(row_table("the same motion through", result["lenses"], COLUMNS[:4]))
     return "\n\n".join(parts)
 
 

@@ -173,11 +173,13 @@ def _widening(difference: Array, A: Array, B: Array) -> tuple[Array, Array]:
     def distance(factor: Array) -> Array:
         return np.asarray((square / (1 + factor[:, None, None] * spread)).sum(axis=-1).mean(axis=-1))
 
+    before = distance(np.ones(len(square)))
+    if (before <= EXPECTED).all():
+        return np.ones(len(square)), before
     # it falls as the factor grows
     low, high = np.zeros(len(square)), np.full(len(square), np.log(1e8))
     for _ in range(40):
         middle = 0.5 * (low + high)
         far = distance(np.exp(middle)) > EXPECTED
         low, high = np.where(far, middle, low), np.where(far, high, middle)
-    before = distance(np.ones(len(square)))
     return np.where(before > EXPECTED, np.exp(high), 1.0), before

@@ -94,13 +94,13 @@ RENDERED: dict[str, dict[str, Any]] = {
     },
     "train": {"clips": 1000, "frames": 24, "side": 416, "seed": 303},
     "val": {"clips": 40, "frames": 32, "side": 512, "seed": 304, "samples": 3, "generated_share": 0.0},
-    # never looked at before the end, and as large as real images
+    # chose neither weights nor error bars, and as large as real images
     "test": {"clips": 24, "frames": 32, "side": 1024, "seed": 305, "generated_share": 0.0},
 }  # fmt: skip
 
 
 def render(motion: Path, folder: Path) -> None:
-    """Render what is not there yet, one process per core; about half an hour on two."""
+    """Render what is not there yet, one process per core; about forty minutes of one core."""
     from egopose.commands.synth import run_synth_shared
 
     for name, values in RENDERED.items():

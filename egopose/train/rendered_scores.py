@@ -109,8 +109,9 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
     assert isinstance(factor, torch.Tensor)
     blind = factor[:1].clone()
     factor.fill_(1.0)
-    error, sigma, _, _ = _errors(model, clips, images=False)
-    blind[0, HANDS] = torch.from_numpy(sigma_factors(error, sigma, np.zeros(sigma.shape, dtype=bool))[0, HANDS])
+    # without images nothing is said to be in view
+    error, sigma, said, _ = _errors(model, clips, images=False)
+    blind[0, HANDS] = torch.from_numpy(sigma_factors(error, sigma, said)[0, HANDS])
     error, sigma, said, seen = _errors(model, clips, images=True)
     found = sigma_factors(error, sigma, said)
     scales = common_scales(error, sigma * np.where(said, found[1], found[0]), said, seen)
@@ -128,18 +129,14 @@ def _errors(
     model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool
 ) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
     """Errors (N, 59, 3), sigmas (N, 59), which joints are said to be in view and which are, of all frames."""
-    parts: tuple[list[Array], ...] = ([], [], [], [])
+    rows = []
     for clip, sequence in rendered_sequences(model, clips, images=images):
         assert sequence.sigma is not None
         assert sequence.status is not None
-        said = sequence.status == JointStatus.OK
-        for some, values in zip(
-            parts, (sequence.xyz.astype(np.float64) - clip.joints, sequence.sigma.astype(np.float64), said,
-                    clip.visible == 1), strict=True,
-        ):  # fmt: skip
-            some.append(values)
-    error, sigma, said, seen = (np.concatenate(some) for some in parts)
-    return error, sigma, said.astype(bool), seen.astype(bool)
+        error, sigma = sequence.xyz.astype(np.float64) - clip.joints, sequence.sigma.astype(np.float64)
+        rows.append((error, sigma, sequence.status == JointStatus.OK, clip.visible == 1))
+    error, sigma, said, seen = (np.concatenate(values) for values in zip(*rows, strict=True))
+    return error, sigma, said, seen
 
 
 def rendered_table(weights: str, folder: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, float]]]:
