@@ -20,6 +20,9 @@ from egopose.model.temporal import TemporalTransformer
 from egopose.model.vit import VisionTransformer
 
 SIDES = 2
+FINDER_CHANNELS = 64
+"""Width of the part of the hand finder that sees both maps at once."""
+
 HEAT_CHANNELS = 4
 """Per hand and cell of the hand finder: heat logit, shift right, shift down (cells), log distance."""
 
@@ -144,6 +147,13 @@ class EgoPoseNet(nn.Module):
         self.heat = nn.Conv2d(fine, SIDES * HEAT_CHANNELS, 1)
         # the finer map says where a hand is, the coarser one, which sees the arms, whose
         self.heat_context = nn.Conv2d(dim, SIDES * HEAT_CHANNELS, 1, bias=False)
+        # and what both say together, over neighbouring cells
+        wide = FINDER_CHANNELS
+        self.heat_joint = nn.Sequential(
+            nn.Conv2d(fine + dim, wide, 1), nn.Hardswish(),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.Hardswish(),
+            nn.Conv2d(wide, SIDES * HEAT_CHANNELS, 1, bias=False),
+        )  # fmt: skip
         # hands are read at the finer stride, what the coarser map says added (Lin et al., feature pyramids, 2017)
         self.hand_fine = nn.Conv2d(fine, dim, 1) if config.fine_stride < config.stride else None
         with torch.no_grad():
@@ -167,8 +177,8 @@ class EgoPoseNet(nn.Module):
         # factors of sigma found on held-out subjects
         self.register_buffer("sigma_factor", torch.ones(len(SIGMA_ROWS), 59))
         # images start as a correction of zero to what the head's motion says, what sharpens them at zero too
-        for layer in (self.fuse_body, self.fuse_hands, self.heat_context):
-            nn.init.zeros_(layer.weight)
+        for layer in (self.fuse_body, self.fuse_hands, self.heat_context, self.heat_joint[-1]):
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
         if self.hand_fine is not None:
             nn.init.zeros_(self.hand_fine.weight)
             nn.init.zeros_(self.hand_fine.bias)  # type: ignore[arg-type]
@@ -201,18 +211,29 @@ class EgoPoseNet(nn.Module):
     def see(self, image: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (N, g*g, C) of whole images and the hand finder's map (N, 2, HEAT_CHANNELS, f, f)."""
         tokens, fine = self.image_encoder(image)
-        heat = (self.heat(fine) + self._finer(self.heat_context(tokens))).unflatten(1, (SIDES, HEAT_CHANNELS))
+        both = self.heat_joint(torch.cat([fine, self._finer(tokens)], dim=1))
+        heat = self.heat(fine) + self._finer(self.heat_context(tokens)) + both
+        heat = heat.unflatten(1, (SIDES, HEAT_CHANNELS))
         return tokens.flatten(2).transpose(1, 2) + self.ray_in(rays).flatten(1, 2) + self.kind[0], heat
 
-    def see_hands(self, hands: Tensor, rays: Tensor, known: Tensor) -> Tensor:
-        """Tokens (N, 2 * c*c, C) of the hand crops."""
-        n = hands.shape[0]
-        tokens, fine = self.hand_encoder(hands.flatten(0, 1))
+    def see_hands(self, hands: Tensor, rays: Tensor, known: Tensor, *, skip_absent: bool = False) -> Tensor:
+        """Tokens (N, 2 * c*c, C) of the hand crops; crops that are not known are not looked at with ``skip_absent``."""
+        n, there = hands.shape[0], known.flatten()
+        crops, lines = hands.flatten(0, 1), rays.flatten(0, 1)
+        if skip_absent and not there.all():
+            tokens = self.no_hand.expand(there.shape[0], self.hand_cells**2, -1).clone()
+            if there.any():
+                tokens[there] = self._hand_tokens(crops[there], lines[there])
+        else:
+            tokens = torch.where(there[:, None, None], self._hand_tokens(crops, lines), self.no_hand)
+        return (tokens.unflatten(0, (n, SIDES)) + self.kind[1:3, None]).flatten(1, 2)
+
+    def _hand_tokens(self, crops: Tensor, rays: Tensor) -> Tensor:
+        """Tokens (M, c*c, C) of M crops."""
+        tokens, fine = self.hand_encoder(crops)
         if self.hand_fine is not None:
             tokens = self._finer(tokens) + self.hand_fine(fine)
-        tokens = tokens.flatten(2).transpose(1, 2) + self.ray_in(rays.flatten(0, 1)).flatten(1, 2)
-        tokens = torch.where(known.flatten()[:, None, None], tokens, self.no_hand)
-        return (tokens.unflatten(0, (n, SIDES)) + self.kind[1:3, None]).flatten(1, 2)
+        return tokens.flatten(2).transpose(1, 2) + self.ray_in(rays).flatten(1, 2)
 
     def fuse(
         self, batch: FrameBatch, image_tokens: Tensor | None, hand_tokens: Tensor | None, heat: Tensor | None

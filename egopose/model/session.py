@@ -66,6 +66,8 @@ def encode_frame(
     head: NDArray[np.float32],
     head_known: bool,
     seen: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
+    *,
+    look_again: bool = False,
 ) -> StepArrays:
     """All of one frame before time enters; the reader follows the hands.
 
@@ -76,6 +78,8 @@ def encode_frame(
         head: (HEAD_FEATURES,) head-motion features.
         head_known: Whether they mean anything.
         seen: Tokens and hand map of the image when it was encoded before.
+        look_again: Aim anew at hands that turn out to be elsewhere, and give up crops that show none; half as much
+            time again.
     """
     imu = np.zeros(IMU_FEATURES, dtype=np.float32) if step.imu is None else step.imu
     sensors = FrameArrays(
@@ -84,22 +88,24 @@ def encode_frame(
     )  # fmt: skip
     if reader is None:
         return engine.encode(sensors)
-    config = engine.config
-    if step.frame is None:
+    config, frame = engine.config, step.frame
+    centres: list[Array | None] = [None, None]
+    if frame is None:
         tokens = np.zeros((1, reader.rays.shape[0] ** 2, config.dim), dtype=np.float32)
-        crops = cut_crops(
-            np.zeros((1, 1, 3), np.uint8), reader.camera, [None, None], config.hand_px, reader.hand_cells
-        )[1]
+        frame = np.zeros((1, 1, 3), np.uint8)
     else:
-        tokens, heat = engine.see(reader.image(step.frame)[None], reader.rays[None]) if seen is None else seen
+        tokens, heat = engine.see(reader.image(frame)[None], reader.rays[None]) if seen is None else seen
         centres = reader.centres(heat[0], step.T_world_camera, step.hand_centres)
-        crops = cut_crops(step.frame, reader.camera, centres, config.hand_px, reader.hand_cells)[1]
-    arrays = sensors._replace(
-        image_tokens=tokens, image_known=np.array([step.frame is not None]), hands=crops.hands[None],
-        hand_rays=crops.hand_rays[None], hand_known=crops.hand_known[None], hand_axes=crops.hand_axes[None],
-        hand_focal=crops.hand_focal[None], hand_distance=crops.hand_distance[None],
-    )  # fmt: skip
-    encoded = engine.encode(arrays)
+    arrays = sensors._replace(image_tokens=tokens, image_known=np.array([step.frame is not None]))
+
+    def look(centres: list[Array | None]) -> StepArrays:
+        crops = cut_crops(frame, reader.camera, centres, config.hand_px, reader.hand_cells)[1]
+        return engine.encode(arrays._replace(**{name: value[None] for name, value in vars(crops).items()}))
+
+    encoded = look(centres)
+    again = reader.corrected(centres, encoded, step.hand_centres) if look_again else None
+    if again is not None:
+        encoded = look(again)
     reader.remember(encoded, step.T_world_camera)
     return encoded
 
@@ -205,7 +211,7 @@ class StreamSession:
 
 def encode_clip(
     engine: Engine, reader: FrameReader | None, steps: Iterable[StepInput], *, floor_z: float | None,
-    poses: NDArray[np.float64], times_s: Array, horizon_s: Array | None,
+    poses: NDArray[np.float64], times_s: Array, horizon_s: Array | None, look_again: bool = False,
 ) -> Iterator[StepArrays]:  # fmt: skip
     """Encode a clip's frames in order, images in chunks.
 
@@ -217,6 +223,7 @@ def encode_clip(
         poses: (T, 4, 4), NaN where absent.
         times_s: (T,).
         horizon_s: Latest time each step's head features may use, or None.
+        look_again: See :func:`encode_frame`.
     """
     motion = head_features(times_s, poses, floor_z=floor_z, horizon_s=horizon_s)
     chunk: list[tuple[int, StepInput]] = []
@@ -230,7 +237,9 @@ def encode_clip(
                 tokens, heat = engine.see(np.stack([image for _, image in images]), rays)
                 seen = {i: (tokens[k : k + 1], heat[k : k + 1]) for k, (i, _) in enumerate(images)}
         for i, s in chunk:
-            yield encode_frame(engine, reader, s, motion.features[i], bool(motion.known[i]), seen.get(i))
+            yield encode_frame(
+                engine, reader, s, motion.features[i], bool(motion.known[i]), seen.get(i), look_again=look_again
+            )
 
     for item in enumerate(steps):
         chunk.append(item)

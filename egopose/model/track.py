@@ -27,6 +27,9 @@ FOUND = 0.3
 SAME_HAND_M = 0.03
 """Two hands that are looked for in directions closer than this, at their distance, are one."""
 
+SECOND_LOOK_M = 0.02
+"""A hand that is seen further than this from where its crop was aimed is worth a second look."""
+
 DISTANCE_UNIT_M = 0.4
 """The finder predicts the log of the distance over this."""
 
@@ -176,14 +179,40 @@ class FrameReader:
         uv = self.camera.project(centre[None], frame="camera")
         return bool(self.camera.in_image(uv)[0])
 
+    def corrected(
+        self, centres: list[Array | None], step: StepArrays, found: tuple[Array | None, Array | None] = (None, None)
+    ) -> list[Array | None] | None:
+        """Where to look again at hands that are not where their crops were aimed; None when there is no need.
+
+        A crop that shows no hand is given up.
+
+        Args:
+            centres: Where they were aimed.
+            step: What the crops showed.
+            found: As in :meth:`centres`; such hands stay where they were found.
+        """
+        out, moved = list(centres), False
+        for i, seen in enumerate(_hands_seen(step)):
+            place = centres[i]
+            if place is None or found[i] is not None:
+                continue
+            if seen is None:
+                out[i], moved = None, True
+            elif np.linalg.norm(seen - place) > SECOND_LOOK_M and self._in_reach(seen):
+                out[i], moved = seen, True
+        return out if moved else None
+
     def remember(self, step: StepArrays, T_world_camera: Array | None) -> None:
         """Keep where this frame's hands were, for the next one."""
-        self._pose = T_world_camera
-        if step.hand_known is None or step.hand_wrist is None or step.hand_offsets is None or step.hand_logit is None:
-            self._centres = [None, None]
-            return
-        wrist, offsets = step.hand_wrist[0].astype(np.float64), step.hand_offsets[0].astype(np.float64)
-        # the wrist itself is one of the 21 points whose mean is the centre
-        centre = wrist + offsets.sum(axis=1) / (offsets.shape[1] + 1)
-        kept = step.hand_known[0] & (step.hand_logit[0] > 0)
-        self._centres = [centre[i] if kept[i] else None for i in range(2)]
+        self._pose, self._centres = T_world_camera, _hands_seen(step)
+
+
+def _hands_seen(step: StepArrays) -> list[Array | None]:
+    """Centres (3,) of the hands that the crops of a frame show, camera axes."""
+    if step.hand_known is None or step.hand_wrist is None or step.hand_offsets is None or step.hand_logit is None:
+        return [None, None]
+    wrist, offsets = step.hand_wrist[0].astype(np.float64), step.hand_offsets[0].astype(np.float64)
+    # the wrist itself is one of the 21 points whose mean is the centre
+    centre = wrist + offsets.sum(axis=1) / (offsets.shape[1] + 1)
+    shown = step.hand_known[0] & (step.hand_logit[0] > 0)
+    return [centre[i] if shown[i] else None for i in range(2)]
