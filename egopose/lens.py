@@ -70,6 +70,18 @@ def rotated90(camera: Camera, k: int) -> Camera:
     return camera
 
 
+MIRRORED_SIGNS = {"pinhole": (), "kannala_brandt": (), "brown_conrady": (7, 12, 13, 17), "fisheye624": (10, 12, 13)}
+"""Coefficients that are odd in x, by model: p2 s1 s2 and the tilt about y; p0 s0 s1."""
+
+
+def mirrored(camera: Camera) -> Camera:
+    """The lens of ``image[:, ::-1]``, which sees the world mirrored in its own x = 0; the pose is left alone."""
+    params = camera.params.copy()
+    params[2] = camera.size[0] - 1 - params[2]
+    params[list(MIRRORED_SIGNS[camera.model])] *= -1
+    return replace(camera, params=params)
+
+
 def _plane(camera: Camera, uv: Array, what: str) -> Array:
     """Pixels to the plane z = 1 of the camera frame; refuses what the model cannot invert."""
     rays = camera.unproject(uv)

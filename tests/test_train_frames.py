@@ -11,11 +11,11 @@ import torch
 
 from egopose.errors import EgoposeError
 from egopose.model.network import HEAT_CHANNELS, EgoPoseNet, build
-from egopose.model.rays import image_rays
 from egopose.model.track import heat_peaks
 from egopose.skeleton import BODY17_HANDS
-from egopose.train.frames import FrameSource, finder_scores, mirrored
+from egopose.train.frames import FrameSource, finder_scores
 from egopose.train.loop import Trainer
+from egopose.train.rendered import mirrored_clip
 from tests.nets import CAMERA, TINY
 from tests.test_train_loop import config
 from tests.test_train_rendered import LEFT, RIGHT, rendered
@@ -44,29 +44,29 @@ def test_frames_know_nothing_of_each_other_and_follow_from_the_step(tmp_path: Pa
         FrameSource([], config(tmp_path))
 
 
-def test_a_mirrored_frame_is_one_of_the_mirrored_world(tmp_path: Path) -> None:
+def test_a_mirrored_clip_is_one_of_the_mirrored_world(tmp_path: Path) -> None:
     frames = source(tmp_path)
-    plain = frames.frame(0, 3, np.random.default_rng(0))
-    other = mirrored(plain)
-    np.testing.assert_array_equal(other["image"], plain["image"][:, ::-1])
+    plain, other = (frames.frame(i, 3, np.random.default_rng(0)) for i in range(2))
+    np.testing.assert_array_equal(frames.rendered.clips[1].images[3], frames.rendered.clips[0].images[3][:, ::-1])
     name = BODY17_HANDS.joints.index
     np.testing.assert_allclose(
-        other["xyz"][name("left_elbow")], plain["xyz"][name("right_elbow")] * np.array([-1, 1, 1]), rtol=1e-6
+        other["xyz"][name("left_elbow")], plain["xyz"][name("right_elbow")] * np.array([-1, 1, 1]), atol=1e-6
     )
+    np.testing.assert_allclose(other["up"], plain["up"] * np.array([-1, 1, 1]), atol=1e-6)
     assert (other["visible"][RIGHT] == plain["visible"][LEFT]).all()
     # the camera is symmetric here, so the mirrored rays are its own
-    reader = frames.rendered.readers[0]
-    np.testing.assert_allclose(other["image_rays"], image_rays(CAMERA, reader.fit, TINY.image_px // 32), atol=1e-5)
+    np.testing.assert_allclose(other["image_rays"], plain["image_rays"], atol=1e-5)
     # what the finder should say of it is the mirrored hand, on the other side
     logits = other["heat"].copy()
     logits[:, 0] = 12 * logits[:, 0] - 6
-    (missing, _), (found, place) = heat_peaks(logits, CAMERA, reader.fit)
+    (missing, _), (found, place) = heat_peaks(logits, CAMERA, frames.rendered.reader(1).fit)
     assert missing < 0.1
     assert found > 0.9
     np.testing.assert_allclose(place, plain["xyz"][LEFT].mean(axis=0) * [-1, 1, 1], atol=1e-4)
-    twice = mirrored(other)
-    for key, value in twice.items():
-        np.testing.assert_allclose(value, plain[key], err_msg=key)
+    twice = mirrored_clip(frames.rendered.clips[1])
+    np.testing.assert_allclose(twice.joints, frames.rendered.clips[0].joints)
+    np.testing.assert_allclose(twice.T_world_camera, frames.rendered.clips[0].T_world_camera)
+    np.testing.assert_array_equal(twice.images[3], frames.rendered.clips[0].images[3])
 
 
 class _Says(torch.nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from egopose import rigid
+from egopose.camera import Camera
 from egopose.errors import EgoposeError
+from egopose.lens import mirrored as mirrored_lens
 from egopose.model.losses import LossConfig, total_loss
 from egopose.model.network import build
 from egopose.model.track import FrameReader, heat_peaks
@@ -22,6 +25,7 @@ from egopose.train.rendered import (
     hand_centres,
     hands_shown,
     heat_target,
+    mirrored_clip,
 )
 from tests.nets import CAMERA, TINY, pictures, walk
 from tests.test_train_loop import clips, config
@@ -40,6 +44,39 @@ def rendered(n: int = 20) -> RenderedClip:
     visible = np.zeros((n, 59), dtype=np.int8)
     visible[:, LEFT] = 1
     return RenderedClip("r", "s", CAMERA, t, T, np.stack(pictures(n)), rigid.transform_points(T, joints), visible)
+
+
+def lens(model: str) -> Camera:
+    """A lens of which every coefficient counts."""
+    rng = np.random.default_rng(3)
+    small = {"pinhole": 0, "kannala_brandt": 4, "brown_conrady": 14, "fisheye624": 12}[model]
+    return Camera(model, (200, 160), np.concatenate([[110, 105, 93, 84], 0.02 * rng.uniform(-1, 1, small)]))
+
+
+@pytest.mark.parametrize("model", ["pinhole", "kannala_brandt", "brown_conrady", "fisheye624"])
+def test_a_mirrored_lens_sees_the_mirrored_world(model: str) -> None:
+    camera = lens(model)
+    points = np.random.default_rng(0).uniform([-0.5, -0.4, 0.8], [0.5, 0.4, 2.0], (200, 3))
+    uv = camera.project(points, frame="camera")
+    other = mirrored_lens(camera).project(points * [-1, 1, 1], frame="camera")
+    assert np.isfinite(uv).all()
+    np.testing.assert_allclose(other, np.stack([199 - uv[:, 0], uv[:, 1]], axis=1), atol=1e-9)
+
+
+def test_joints_of_a_mirrored_clip_lie_on_mirrored_pixels() -> None:
+    clip = replace(rendered(), camera=lens("fisheye624"))
+    other = mirrored_clip(clip)
+
+    def pixels(some: RenderedClip) -> np.ndarray:
+        camera = rigid.transform_points(rigid.invert(some.T_world_camera), some.joints)
+        return some.camera.project(camera, frame="camera")
+
+    flipped = pixels(clip)[:, BODY17_HANDS.mirror_index]
+    flipped[..., 0] = 199 - flipped[..., 0]
+    assert np.isfinite(flipped[:, RIGHT]).all()
+    np.testing.assert_allclose(pixels(other), flipped, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.det(other.T_world_camera[:, :3, :3]), 1.0)
+    assert (other.joints[..., 2] == clip.joints[:, BODY17_HANDS.mirror_index, 2]).all()
 
 
 def test_hands_of_a_frame() -> None:
@@ -77,17 +114,19 @@ def test_windows_carry_everything_and_repeat(tmp_path: Path) -> None:
     assert batch.frames.hands.shape == (15, 2, 3, 32, 32)
     assert batch.frames.head_known.all()
     assert batch.frames.hand_known is not None
-    assert batch.frames.hand_known[:, 0].float().mean() > 0.5
+    # the left hand is before the camera, or the right one where the clip is mirrored
+    assert batch.frames.hand_known.any(dim=1).float().mean() > 0.5
     torch.testing.assert_close(batch.frames.image, source.batch(7).frames.image, rtol=0, atol=0)
     # a crop that is said to show the hand is aimed within the hand's radius of it
     assert batch.targets.crop is not None
-    assert (batch.targets.crop[..., 0] == 1).any()
-    assert not (batch.targets.crop[..., 1] == 1).any()
-    shown = (batch.targets.crop[..., 0] == 1).flatten()
-    axis = batch.frames.hand_axes[:, 0, :, 2][shown]  # type: ignore[index]
-    centre = batch.targets.xyz.flatten(0, 1)[:, LEFT].mean(1)[shown]
-    off = torch.linalg.cross(axis, centre).norm(dim=-1)
-    assert (off < 0.13).all()
+    assert (batch.targets.crop == 1).any()
+    assert not (batch.targets.crop == 1).all(dim=-1).any()
+    for side, joints in enumerate((LEFT, RIGHT)):
+        shown = (batch.targets.crop[..., side] == 1).flatten()
+        axis = batch.frames.hand_axes[:, side, :, 2][shown]  # type: ignore[index]
+        centre = batch.targets.xyz.flatten(0, 1)[:, joints].mean(1)[shown]
+        off = torch.linalg.cross(axis, centre).norm(dim=-1)
+        assert (off < 0.13).all()
     none = RenderedSource([rendered()], config(tmp_path, hand_drop=1.0, rendered_head_drop=1.0)).batch(0)
     assert not none.frames.hand_known.any()  # type: ignore[union-attr]
     assert not none.frames.head_known.any()

@@ -3,17 +3,19 @@
     python tools/train_default.py --motion-data FOLDER [--rendered FOLDER] --work runs/nano [--seconds 600]
 
 The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head poses and joints, split by subject); the
-rendered folder holds train/ and val/ (clips) and hands_train/ and hands_val/ (hands) as `egopose synth` writes them.
-Every call continues where the last one stopped.
+rendered folder holds train/, train_more/ and val/ (clips) and hands_train/ and hands_val/ (hands) as `egopose synth`
+writes them. Every call continues where the last one stopped.
 
-The shipped weights come from three rounds. The second started from the weights of the first after the knuckles of the
+The shipped weights come from four rounds. The second started from the weights of the first after the knuckles of the
 body asset were moved and everything was rendered anew. For the third, hands are read at twice the resolution and the
 hand finder sees the arms as well (both layers were new and started at zero), other clips were rendered (--render), and
 what reads crops and what reads whole images learns side by side, each on a core (start the stages hands and frames in
-two processes, or one after the other):
+two processes, or one after the other). The fourth is everything once more, on more clips and in the mirror; the part
+of the finder that sees both maps was new there and started at zero:
 
     python tools/train_default.py ... --round 2 --work runs/nano2 --init runs/nano/all/best.safetensors
     python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
+    python tools/train_default.py ... --round 4 --work runs/nano4 --init runs/nano3/all/best.safetensors
 """
 
 from __future__ import annotations
@@ -80,8 +82,12 @@ THIRD: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-ROUNDS = (FIRST, SECOND, THIRD)
-ORDINALS = ("first", "second", "third")
+FOURTH: dict[str, dict[str, Any]] = {
+    "all": {**THIRD["all"], "steps": 2400, "eval_every": 600},
+}
+
+ROUNDS = (FIRST, SECOND, THIRD, FOURTH)
+ORDINALS = ("first", "second", "third", "fourth")
 SIDE_BY_SIDE = ("hands", "frames")
 """Stages of the third round that start from the same weights and change other parts of them."""
 
@@ -93,6 +99,8 @@ RENDERED: dict[str, dict[str, Any]] = {
         "generated_share": 0.0,
     },
     "train": {"clips": 1000, "frames": 24, "side": 416, "seed": 303},
+    # for the fourth round: more rooms and bodies, in smaller images
+    "train_more": {"clips": 3600, "frames": 16, "side": 320, "seed": 306},
     "val": {"clips": 40, "frames": 32, "side": 512, "seed": 304, "samples": 3, "generated_share": 0.0},
     # chose neither weights nor error bars, and as large as real images
     "test": {"clips": 24, "frames": 32, "side": 1024, "seed": 305, "generated_share": 0.0},
@@ -100,11 +108,11 @@ RENDERED: dict[str, dict[str, Any]] = {
 
 
 def render(motion: Path, folder: Path) -> None:
-    """Render what is not there yet, one process per core; about forty minutes of one core."""
+    """Render what is not there yet, one process per core; about eighty minutes of one core."""
     from egopose.commands.synth import run_synth_shared
 
     for name, values in RENDERED.items():
-        files = ["train_exact.npz", "train_retarget.npz"] if name.endswith("train") else ["val.npz"]
+        files = ["train_exact.npz", "train_retarget.npz"] if "train" in name else ["val.npz"]
         paths = [str(motion / file) for file in files]
         print(run_synth_shared("synth", folder / name, motion=paths, **{"samples": 2, "steep_share": 0.4, **values}))
 
@@ -141,7 +149,8 @@ def stage_config(
     if rendered is not None and stage == "hands":
         values.update(held_out_crops=[str(rendered / "hands_val")])
     elif rendered is not None and stage != "motion":
-        values.update(rendered=[str(rendered / "train")], held_out_rendered=[str(rendered / "val")])
+        folders = ["train", "train_more"] if stages is FOURTH else ["train"]
+        values.update(rendered=[str(rendered / name) for name in folders], held_out_rendered=[str(rendered / "val")])
     if init is not None:
         values["init"] = str(init)
     return load_config(TrainConfig, size, **values)
@@ -188,9 +197,9 @@ def main() -> None:
     parser.add_argument("--rendered", type=Path)
     parser.add_argument("--size", default="nano")
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
-    parser.add_argument("--round", type=int, choices=(1, 2, 3), default=1)
+    parser.add_argument("--round", type=int, choices=(1, 2, 3, 4), default=1)
     parser.add_argument("--stages", nargs="*", help="by default motion, and all of the round with --rendered")
-    parser.add_argument("--init", type=Path, help="the weights that round 2 or 3 starts from")
+    parser.add_argument("--init", type=Path, help="the weights that a later round starts from")
     parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
     parser.add_argument("--render", action="store_true", help="first render what is not yet in the rendered folder")
     parser.add_argument(
@@ -199,12 +208,12 @@ def main() -> None:
     options = parser.parse_args()
     known = ROUNDS[options.round - 1]
     if (options.init is None) != (options.round == 1):
-        parser.error("rounds 2 and 3, and they alone, start from weights: --init")
+        parser.error("rounds after the first, and they alone, start from weights: --init")
     unknown = set(options.stages or ()) - set(known)
     if unknown:
         parser.error(f"round {options.round} has no stage {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     if options.rendered is None and (options.render or options.round > 1):
-        parser.error("--render, and rounds 2 and 3, need a folder: --rendered")
+        parser.error("--render, and rounds after the first, need a folder: --rendered")
 
     from egopose.errors import EgoposeError
     from egopose.train.ship import ship, training_log

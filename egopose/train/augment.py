@@ -52,13 +52,22 @@ _LEGS = BODY17_HANDS.indices([f"{s}_{j}" for s in ("left", "right") for j in ("h
 _UPPER = np.array([i for i in range(BODY17_HANDS.n_joints) if i not in set(_LEGS.tolist())])
 
 
-def mirrored(clip: MotionClip) -> MotionClip:
-    """The clip in a mirror (the plane y = 0): left and right exchanged, the camera still right-handed."""
-    flip = np.diag([1.0, -1.0, 1.0])
-    T = clip.T_world_camera.copy()
-    T[:, :3, :3] = flip @ T[:, :3, :3] @ np.diag([-1.0, 1.0, 1.0])
+def mirrored_poses(T_world_camera: Array) -> Array:
+    """Poses (T, 4, 4) in a mirror (the plane y = 0) of cameras mirrored too (in their x), so still right-handed."""
+    T = T_world_camera.copy()
+    T[:, :3, :3] = np.diag([1.0, -1.0, 1.0]) @ T[:, :3, :3] @ np.diag([-1.0, 1.0, 1.0])
     T[:, 1, 3] *= -1
-    joints = clip.joints[:, BODY17_HANDS.mirror_index] * np.array([1.0, -1.0, 1.0])
+    return T
+
+
+def mirrored_points(joints: Array) -> Array:
+    """World joints (T, 59, 3) in the same mirror: left and right exchanged."""
+    return joints[:, BODY17_HANDS.mirror_index] * np.array([1.0, -1.0, 1.0])
+
+
+def mirrored(clip: MotionClip) -> MotionClip:
+    """The clip in a mirror."""
+    T, joints = mirrored_poses(clip.T_world_camera), mirrored_points(clip.joints)
     return replace(clip, T_world_camera=T, joints=joints, feet=clip.feet[:, ::-1])
 
 

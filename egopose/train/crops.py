@@ -157,7 +157,9 @@ class CropSource:
         crops = self.crops
         index = int(rng.integers(len(crops)))
         centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
-        place = (centre + 0.015 * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
+        # from as a second look is aimed to as a first one is
+        aim_m = 0.01 * float(np.exp(0.6 * rng.standard_normal()))
+        place = (centre + aim_m * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
         turn = turned(place, TURN_RAD * float(rng.standard_normal()))
         wrong = bool(rng.random() < WRONG_SIDE)
         hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells, wrong_side=wrong)

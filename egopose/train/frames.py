@@ -1,7 +1,4 @@
-"""Batches of single frames that do not see each other: what reads whole images learns from as many places as it can.
-
-Half of the frames are mirrored: the left hand becomes a right one, so neither side looks like one of the rooms.
-"""
+"""Batches of single frames that do not see each other: what reads whole images learns from as many places as it can."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from egopose import rigid
 from egopose.model.network import EgoPoseNet
 from egopose.model.rays import HAND_RADIUS_M, normalise
 from egopose.model.track import FrameReader
-from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
+from egopose.skeleton import BODY17, HAND21
 from egopose.train.batch import Batch, stack, unrelated
 from egopose.train.config import TrainConfig
 from egopose.train.rendered import (
@@ -27,23 +24,6 @@ from egopose.train.rendered import (
     heat_target,
     photometric,
 )
-
-_MIRROR_X = np.array([-1.0, 1.0, 1.0])
-
-
-def mirrored(frame: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The frame of a mirrored world: x of camera axes changes its sign, and left becomes right."""
-    order = BODY17_HANDS.mirror_index
-    heat = frame["heat"][::-1, :, :, ::-1].copy()
-    # the shift to the right of the hand's cell
-    heat[:, 1] *= -1
-    rays = frame["image_rays"][:, ::-1].copy()
-    rays[..., 0] *= -1
-    return {
-        "image": frame["image"][:, ::-1].copy(), "image_rays": rays, "heat": heat,
-        "xyz": frame["xyz"][order] * _MIRROR_X.astype(np.float32), "visible": frame["visible"][order],
-        "up": frame["up"] * _MIRROR_X.astype(np.float32), "heat_known": frame["heat_known"][::-1].copy(),
-    }  # fmt: skip
 
 
 class FrameSource:
@@ -68,14 +48,13 @@ class FrameSource:
         length, clips = self.config.rendered_window, self.rendered.clips
         rows = []
         for index in rng.choice(len(clips), size=length, p=self.rendered.weights):
-            row = self.frame(int(index), int(rng.integers(len(clips[index]))), rng)
-            rows.append(mirrored(row) if rng.random() < 0.5 else row)
+            rows.append(self.frame(int(index), int(rng.integers(len(clips[index]))), rng))
         told = {"image_known": np.ones(length, dtype=bool)}
         return {**self.constant, **told, **{key: np.stack([row[key] for row in rows]) for key in rows[0]}}
 
     def frame(self, index: int, at: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Frame ``at`` of a clip: inputs and labels, not mirrored."""
-        clip, reader = self.rendered.clips[index], self.rendered.readers[index]
+        """Frame ``at`` of a clip: inputs and labels."""
+        clip, reader = self.rendered.clips[index], self.rendered.reader(index)
         T = clip.T_world_camera[at]
         joints = rigid.transform_points(rigid.invert(T), clip.joints[at])
         centres = hand_centres(joints)

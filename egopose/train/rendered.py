@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from egopose import rigid
 from egopose.camera import Camera
 from egopose.errors import EgoposeError
+from egopose.lens import mirrored as mirrored_lens
 from egopose.model.clock import FULL
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.network import HEAT_CHANNELS
 from egopose.model.rays import HAND_RADIUS_M
 from egopose.model.track import DISTANCE_UNIT_M, FrameReader, cut_crops
-from egopose.skeleton import BODY17, HAND21
+from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
+from egopose.train.augment import mirrored_points, mirrored_poses
 from egopose.train.batch import Batch, motion_window, stack, target_arrays
 from egopose.train.config import TrainConfig
 from egopose.train.windows import foot_contact
@@ -30,8 +32,28 @@ VISIBLE_SHARE = 0.3
 OTHER_SHOWN, OTHER_ALONE = 0.05, 0.3
 """Chance that a crop is aimed at the other hand, where its own is shown and where it is not."""
 
+AIM_M = 0.02
+"""Standard deviation per axis of where a window's crops are aimed, in the middle of what is drawn."""
+
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Grey of RGB, ITU-R BT.601."""
+
 HEAT_SPREAD = 0.7
 """Width of the hand finder's target, cells."""
+
+
+class Images(Protocol):
+    """Images (T, H, W, 3) uint8 RGB, in memory or read when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """One image."""
+        ...
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        """All images."""
+        return (self[i] for i in range(len(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +66,7 @@ class RenderedClip:
         camera: The lens.
         times_s: (T,) seconds.
         T_world_camera: (T, 4, 4), floor at z = 0.
-        images: (T, H, W, 3) uint8 RGB, may be a memory map.
+        images: (T, H, W, 3) uint8 RGB.
         joints: (T, 59, 3) world metres, NaN without label.
         visible: (T, 59) 1 seen, 0 not, -1 unknown.
     """
@@ -54,12 +76,34 @@ class RenderedClip:
     camera: Camera
     times_s: Array
     T_world_camera: Array
-    images: NDArray[np.uint8]
+    images: Images
     joints: Array
     visible: NDArray[np.int8]
 
     def __len__(self) -> int:
         return self.times_s.size
+
+
+class _Flipped(Images):
+    """Images with left and right exchanged."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        return self.images[index][:, ::-1]
+
+
+def mirrored_clip(clip: RenderedClip) -> RenderedClip:
+    """The clip in a mirror: what the left hand did the right one does, seen through the mirrored lens."""
+    order = BODY17_HANDS.mirror_index
+    return replace(
+        clip, camera=mirrored_lens(clip.camera), T_world_camera=mirrored_poses(clip.T_world_camera),
+        images=_Flipped(clip.images), joints=mirrored_points(clip.joints), visible=clip.visible[:, order],
+    )  # fmt: skip
 
 
 def hand_centres(joints_camera: Array) -> Array:
@@ -110,14 +154,21 @@ class RenderedSource:
         Raises:
             EgoposeError: There are none of at least two steps.
         """
-        self.clips = [clip for clip in clips if len(clip) >= 2]
-        if not self.clips:
+        long = [clip for clip in clips if len(clip) >= 2]
+        if not long:
             raise EgoposeError("training: no rendered clip of at least two steps; set rendered: to folders of them")
+        self.clips = [*long, *map(mirrored_clip, long)]
         self.config, self.rank = config, rank
-        self.readers = [FrameReader(clip.camera, config.model) for clip in self.clips]
+        self._readers: dict[int, FrameReader] = {}
         size = np.array([len(clip) for clip in self.clips], dtype=float)
         self.weights = size / size.sum()
         self.heat_side = config.model.image_px // config.model.fine_stride
+
+    def reader(self, index: int) -> FrameReader:
+        """Of a clip's lens; for reading single images, so it follows no hands."""
+        if index not in self._readers:
+            self._readers[index] = FrameReader(self.clips[index].camera, self.config.model)
+        return self._readers[index]
 
     def batch(self, step: int) -> Batch:
         """The windows of a training step."""
@@ -127,7 +178,7 @@ class RenderedSource:
 
     def window(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         """One random window of a clip."""
-        config, clip, reader = self.config, self.clips[index], self.readers[index]
+        config, clip, reader = self.config, self.clips[index], self.reader(index)
         length = config.rendered_window
         stride = int(rng.integers(1, 4)) if len(clip) > 3 * length else 1
         start = int(rng.integers(0, max(1, len(clip) - stride * (length - 1))))
@@ -162,12 +213,13 @@ class RenderedSource:
         centres, shown = hand_centres(camera_joints), hands_shown(visible)
         look = rng.random() >= config.image_drop
         change = photometric(rng)
-        # the tracker errs alike in neighbouring frames: one offset per hand and window, plus a little of each frame
-        drift = 0.02 * rng.standard_normal((2, 3))
+        # the tracker errs alike in neighbouring frames: one offset per hand and window, plus a little of each frame;
+        # a second look is aimed far better than a first one
+        drift = AIM_M * spread(rng, (2, 1)) * rng.standard_normal((2, 3))
         rows: dict[str, list[Any]] = {}
         for k in range(length):
             i = min(k, pick.size - 1)
-            frame = change(np.asarray(clip.images[pick[i]]))
+            frame = np.asarray(clip.images[pick[i]])
             places: list[Array | None] = []
             told = np.full(2, -1, dtype=np.int8)
             for h in range(2):
@@ -180,10 +232,11 @@ class RenderedSource:
                     told[h] = int(bool(shown[i, h]) and near)
             images, crops = cut_crops(frame, clip.camera, places, model.hand_px, reader.hand_cells)
             row = {
-                "image": reader.fit.image(frame), "image_rays": reader.rays, "image_known": np.bool_(look),
-                "hands": images, "hand_rays": crops.hand_rays, "hand_known": crops.hand_known,
-                "hand_axes": crops.hand_axes, "hand_focal": crops.hand_focal, "hand_distance": crops.hand_distance,
-                "crop": told, "heat": heat_target(reader, centres[i], shown[i], self.heat_side),
+                "image": change(reader.fit.image(frame)), "image_rays": reader.rays, "image_known": np.bool_(look),
+                "hands": np.stack([change(image) for image in images]), "hand_rays": crops.hand_rays,
+                "hand_known": crops.hand_known, "hand_axes": crops.hand_axes, "hand_focal": crops.hand_focal,
+                "hand_distance": crops.hand_distance, "crop": told,
+                "heat": heat_target(reader, centres[i], shown[i], self.heat_side),
                 "heat_known": np.isfinite(centres[i]).all(axis=-1) & (look and k < pick.size),
             }  # fmt: skip
             for name, value in row.items():
@@ -214,15 +267,25 @@ class RenderedSource:
         return place if bool(reader.camera.in_image(uv)[0]) else None
 
 
+def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Factors around 1, half of them beyond 0.67 or 1.5."""
+    return np.exp(0.6 * rng.standard_normal(shape))
+
+
 def photometric(rng: np.random.Generator) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
-    """A change of exposure, contrast, colour and noise: one for all frames of a window."""
-    gain = np.exp(0.2 * rng.standard_normal()) * np.exp(0.05 * rng.standard_normal(3))
+    """A change of exposure, contrast, colour and noise: one for all frames of a window.
+
+    Colours change far: rooms that can be told by theirs are learnt by heart, and with them what was done in each.
+    """
+    gain = np.exp(0.2 * rng.standard_normal()) * np.exp(0.12 * rng.standard_normal(3))
+    colour = rng.uniform(0.0, 1.4)
+    mix = ((colour * np.eye(3) + (1 - colour) * LUMA[:, None]) * gain).astype(np.float32)
     shift = 12 * rng.standard_normal()
     noise = 4 * rng.random() if rng.random() < 0.5 else 0.0
     seed = int(rng.integers(2**31))
 
     def change(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        out = image.astype(np.float32) * gain.astype(np.float32) + np.float32(shift)
+        out = image.astype(np.float32) @ mix + np.float32(shift)
         if noise:
             out += np.float32(noise) * np.random.default_rng(seed).standard_normal(out.shape, dtype=np.float32)
         return np.clip(out, 0, 255).astype(np.uint8)

@@ -6,20 +6,37 @@ import os
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from egopose.camera import Camera
 from egopose.errors import EgoposeError
 from egopose.files import read_json
 from egopose.npz import map_npy, read_npz
 from egopose.skeleton import BODY17_HANDS
-from egopose.train.rendered import RenderedClip
+from egopose.train.rendered import Images, RenderedClip
 from egopose.train.synthetic.layout import check_format
+
+
+class ImageFile(Images):
+    """Images of a clip on disk, opened when they are read: a clip that is kept open costs a file handle."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.shape = map_npy(path).shape
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """One image (H, W, 3)."""
+        return np.asarray(map_npy(self.path)[index])
+
 
 _ARRAYS = ("times_s", "T_world_camera", "joints_world", "visible", "in_view")
 
 
 def load_rendered(folder: str | os.PathLike[str], first: int | None = None) -> list[RenderedClip]:
-    """The complete clips of a folder; images stay on disk and are mapped into memory.
+    """The complete clips of a folder; images stay on disk.
 
     A joint outside the image is not visible for sure; the head's own joints in the image are unknown (-1).
 
@@ -47,7 +64,7 @@ def _clip(place: Path) -> RenderedClip:
     camera = Camera.from_dict(about["camera"], str(place / "clip.json"))
     try:
         data = read_npz(place / "labels.npz", _ARRAYS, what="labels of a rendered clip")
-        images = map_npy(place / "images.npy")
+        images = ImageFile(place / "images.npy")
     except EgoposeError as error:
         raise EgoposeError(f"{error}; render the clip again") from error
     count, joints = data["times_s"].size, BODY17_HANDS.n_joints
