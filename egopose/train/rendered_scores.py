@@ -128,12 +128,14 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
 def _errors(
     model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool
 ) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Errors (N, 59, 3), sigmas (N, 59), which joints are said to be in view and which are, of all frames."""
+    """Errors (N, 59, 3) in camera axes, sigmas (N, 59), which joints are said to be in view and which are."""
     rows = []
     for clip, sequence in rendered_sequences(model, clips, images=images):
         assert sequence.sigma is not None
         assert sequence.status is not None
-        error, sigma = sequence.xyz.astype(np.float64) - clip.joints, sequence.sigma.astype(np.float64)
+        sigma = sequence.sigma.astype(np.float64)
+        # where sigmas are predicted and most errors lie along one axis, the depth
+        error = np.einsum("tji,tkj->tki", clip.T_world_camera[:, :3, :3], sequence.xyz - clip.joints)
         rows.append((error, sigma, sequence.status == JointStatus.OK, clip.visible == 1))
     error, sigma, said, seen = (np.concatenate(values) for values in zip(*rows, strict=True))
     return error, sigma, said, seen
