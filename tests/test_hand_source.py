@@ -287,7 +287,7 @@ def test_smoothing(predictor: Predictor) -> None:
             for p in (raw, smooth)]  # fmt: skip
     assert bend[1] < 0.5 * bend[0]
     # nowhere far from what was said
-    assert np.nanmax(np.linalg.norm(raw.xyz - smooth.xyz, axis=-1)) < 0.2
+    assert np.nanmax(np.linalg.norm(raw.xyz - smooth.xyz, axis=-1)) < 0.1
     np.testing.assert_array_equal(raw.valid, smooth.valid)
     np.testing.assert_array_equal(raw.sigma, smooth.sigma)
     assert smooth.provenance["smoothed"]["agility_m2_s3"] > 0

@@ -339,8 +339,7 @@ def test_a_hand_that_is_elsewhere_gets_a_second_look() -> None:
 
 
 def test_one_hand_is_not_taken_for_both() -> None:
-    from egopose.model.config import ModelConfig
-    from egopose.model.track import DISTANCE_UNIT_M, FrameReader
+    from egopose.model.track import DISTANCE_UNIT_M
 
     reader = FrameReader(CAMERA, ModelConfig(image_px=64, hand_px=32))
     right = np.array([0.1, 0.05, 0.5])

@@ -147,13 +147,6 @@ class EgoPoseNet(nn.Module):
         self.heat = nn.Conv2d(fine, SIDES * HEAT_CHANNELS, 1)
         # the finer map says where a hand is, the coarser one, which sees the arms, whose
         self.heat_context = nn.Conv2d(dim, SIDES * HEAT_CHANNELS, 1, bias=False)
-        # and what both say together, over neighbouring cells
-        wide = FINDER_CHANNELS
-        self.heat_joint = nn.Sequential(
-            nn.Conv2d(fine + dim, wide, 1), nn.Hardswish(),
-            nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.Hardswish(),
-            nn.Conv2d(wide, SIDES * HEAT_CHANNELS, 1, bias=False),
-        )  # fmt: skip
         # hands are read at the finer stride, what the coarser map says added (Lin et al., feature pyramids, 2017)
         self.hand_fine = nn.Conv2d(fine, dim, 1) if config.fine_stride < config.stride else None
         with torch.no_grad():
@@ -176,6 +169,14 @@ class EgoPoseNet(nn.Module):
         self.heads = StepHeads(dim)
         # factors of sigma found on held-out subjects
         self.register_buffer("sigma_factor", torch.ones(len(SIGMA_ROWS), 59))
+        # what both maps say of hands together, over neighbouring cells; built last, so that a seed gives all other
+        # parts what it gave them before this one came
+        wide = FINDER_CHANNELS
+        self.heat_joint = nn.Sequential(
+            nn.Conv2d(fine + dim, wide, 1), nn.Hardswish(),
+            nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.Hardswish(),
+            nn.Conv2d(wide, SIDES * HEAT_CHANNELS, 1, bias=False),
+        )  # fmt: skip
         # images start as a correction of zero to what the head's motion says, what sharpens them at zero too
         for layer in (self.fuse_body, self.fuse_hands, self.heat_context, self.heat_joint[-1]):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]

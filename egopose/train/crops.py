@@ -22,6 +22,7 @@ from egopose.rigid import rotation_from_vector
 from egopose.skeleton import BODY17, HAND21
 from egopose.train.batch import Batch, stack, unrelated
 from egopose.train.config import TrainConfig
+from egopose.train.rendered import spread
 from egopose.train.synthetic.layout import check_format
 
 Array = NDArray[np.float64]
@@ -158,8 +159,7 @@ class CropSource:
         index = int(rng.integers(len(crops)))
         centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
         # from as a second look is aimed to as a first one is
-        aim_m = 0.01 * float(np.exp(0.6 * rng.standard_normal()))
-        place = (centre + aim_m * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
+        place = (centre + 0.01 * spread(rng) * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
         turn = turned(place, TURN_RAD * float(rng.standard_normal()))
         wrong = bool(rng.random() < WRONG_SIDE)
         hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells, wrong_side=wrong)

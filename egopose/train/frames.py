@@ -60,7 +60,7 @@ class FrameSource:
         centres = hand_centres(joints)
         heat = heat_target(reader, centres, hands_shown(clip.visible[at]), self.rendered.heat_side)
         return {
-            "image": photometric(rng)(reader.fit.image(np.asarray(clip.images[at]))), "image_rays": reader.rays,
+            "image": photometric(rng)(reader.fit.image(clip.images[at])), "image_rays": reader.rays,
             "heat": heat, "xyz": joints.astype(np.float32), "visible": clip.visible[at],
             "up": T[2, :3].astype(np.float32), "heat_known": np.isfinite(centres).all(axis=-1),
         }  # fmt: skip
@@ -97,7 +97,7 @@ def finder_scores(
         share = (hands == 1).mean(axis=-1)
         for start in range(0, picked.size, batch):
             frames = picked[start : start + batch]
-            images = np.stack([reader.fit.image(np.asarray(clip.images[i])) for i in frames])
+            images = np.stack([reader.fit.image(clip.images[i]) for i in frames])
             rays = np.repeat(reader.rays[None], len(frames), axis=0)
             with torch.no_grad():
                 _, heat = model.see(

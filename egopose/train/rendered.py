@@ -219,7 +219,7 @@ class RenderedSource:
         rows: dict[str, list[Any]] = {}
         for k in range(length):
             i = min(k, pick.size - 1)
-            frame = np.asarray(clip.images[pick[i]])
+            frame = clip.images[int(pick[i])]
             places: list[Array | None] = []
             told = np.full(2, -1, dtype=np.int8)
             for h in range(2):
@@ -267,7 +267,7 @@ class RenderedSource:
         return place if bool(reader.camera.in_image(uv)[0]) else None
 
 
-def spread(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+def spread(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Array:
     """Factors around 1, half of them beyond 0.67 or 1.5."""
     return np.exp(0.6 * rng.standard_normal(shape))
 
