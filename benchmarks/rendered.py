@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/rendered.py --rendered FOLDER --motion-data FOLDER [--weights nano] [--tables-only]
 
-FOLDER of --rendered holds train/ (the simple predictors learn from its labels), val/ (scored; it also chose the weights
+FOLDER of --rendered holds train_more/ (the simple predictors learn from its labels), val/ (scored; it also chose the weights
 and their error bars) and test/ (other clips in larger images, scored alone). The lens rows render the same motion, body
 and room through three lenses.
 """
@@ -169,7 +169,7 @@ def measure(rendered: Path, motion: Path, weights: str) -> dict[str, Any]:
 
     predictor = Predictor.from_pretrained(weights)
     held = load_rendered(rendered / "val")
-    train = [as_motion(clip) for clip in load_rendered(rendered / "train")]
+    train = [as_motion(clip) for clip in load_rendered(rendered / "train_more")]
     cases: dict[str, Callable[[], Said]] = {
         "(a) mean pose under the head": lambda: simple(mean_pose(train), held),
         "(b) ridge, 1 s window": lambda: simple(ridge(train), held),

@@ -192,7 +192,7 @@ class Predictor:
             records = []
             stream = encode_clip(
                 self.engine, reader, _inputs(clip, steps, source), floor_z=floor, poses=steps.poses,
-                times_s=steps.times_s, horizon_s=ahead, look_again=look is None,
+                times_s=steps.times_s, horizon_s=ahead, search=look is None,
             )  # fmt: skip
             for record in stream:
                 records.append(record)

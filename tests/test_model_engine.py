@@ -9,9 +9,7 @@ import torch
 from egopose.model.encoder import MobileEncoder, folded
 from egopose.model.engine import TorchEngine
 from egopose.model.network import build
-from egopose.model.session import StepInput, encode_clip
-from egopose.model.track import FrameReader
-from tests.nets import CAMERA, TINY, pictures, shake, walk
+from tests.nets import TINY, shake
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -58,33 +56,3 @@ def test_crops_that_are_absent_cost_nothing_and_change_nothing(known: tuple[bool
         torch.testing.assert_close(
             model.see_hands(crops, rays, nothing, skip_absent=True), model.see_hands(crops, rays, nothing)
         )
-
-
-def test_a_second_look_is_taken_where_the_first_went_astray(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = TorchEngine(shake(build(TINY, 0)))
-    t, T = walk(6)
-    aimed: list[list[np.ndarray | None]] = []
-    plain = FrameReader.corrected
-
-    def spy(self, centres, step, found=(None, None)):  # type: ignore[no-untyped-def]
-        aimed.append(centres)
-        return plain(self, centres, step, found)
-
-    monkeypatch.setattr(FrameReader, "corrected", spy)
-    # a network of random weights finds hands only by luck
-    places = [np.array([-0.1, 0.0, 0.4]), np.array([0.1, 0.0, 0.4])]
-    monkeypatch.setattr(FrameReader, "centres", lambda *_: list(places))
-
-    def run(look_again: bool) -> np.ndarray:
-        steps = [StepInput(float(a), image, pose) for a, image, pose in zip(t, pictures(6), T, strict=True)]
-        records = encode_clip(
-            engine, FrameReader(CAMERA, TINY), steps, floor_z=0.0, poses=T, times_s=t, horizon_s=None,
-            look_again=look_again,
-        )  # fmt: skip
-        return np.concatenate([record.hand_wrist for record in records if record.hand_wrist is not None])
-
-    once = run(look_again=False)
-    assert not aimed
-    twice = run(look_again=True)
-    assert aimed == [places] * 6
-    assert np.abs(once - twice).max() > 1e-3

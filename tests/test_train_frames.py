@@ -59,7 +59,7 @@ def test_a_mirrored_clip_is_one_of_the_mirrored_world(tmp_path: Path) -> None:
     # what the finder should say of it is the mirrored hand, on the other side
     logits = other["heat"].copy()
     logits[:, 0] = 12 * logits[:, 0] - 6
-    (missing, _), (found, place) = heat_peaks(logits, CAMERA, frames.rendered.reader(1).fit)
+    ((missing, _),), ((found, place),) = heat_peaks(logits, CAMERA, frames.rendered.reader(1).fit)
     assert missing < 0.1
     assert found > 0.9
     np.testing.assert_allclose(place, plain["xyz"][LEFT].mean(axis=0) * [-1, 1, 1], atol=1e-4)

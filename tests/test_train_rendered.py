@@ -97,11 +97,50 @@ def test_the_target_of_the_hand_finder_is_read_back_as_the_hand() -> None:
     assert (target[1] == 0).all()
     logits = target.copy()
     logits[:, 0] = 12 * target[:, 0] - 6
-    probability, place = heat_peaks(logits, CAMERA, reader.fit)[0]
+    ((probability, place),) = heat_peaks(logits, CAMERA, reader.fit)[0]
     assert probability > 0.9
     np.testing.assert_allclose(place, centres[0], atol=1e-5)
     # a hand behind the camera, or far outside the image, has no cell
     assert (heat_target(reader, np.array([[0, 0, -1.0], [9, 0, 0.1]]), np.array([True, True]), 4) == 0).all()
+
+
+def test_crops_are_aimed_at_hands_and_now_and_then_at_what_is_none() -> None:
+    source = RenderedSource([rendered()], config(Path("unused"), hand_drop=0.2))
+    rng, reader = np.random.default_rng(0), source.reader(0)
+    hand, limb = np.array([-0.05, 0.05, 0.4]), np.array([[0.15, 0.1, 0.5]])
+    nowhere = np.full(3, np.nan)
+
+    def places(shown: bool, limbs: np.ndarray, centre: np.ndarray = hand) -> list[np.ndarray | None]:
+        return [source._place(centre, shown, None, limbs, rng, reader) for _ in range(600)]
+
+    def share(some: list[np.ndarray | None], where: np.ndarray) -> float:
+        return float(np.mean([p is not None and np.linalg.norm(p - where) < 0.15 for p in some]))
+
+    seen = places(True, limb)
+    assert share(seen, hand) == pytest.approx(0.8 * 0.96, abs=0.05)
+    assert np.mean([p is None for p in seen]) == pytest.approx(0.22, abs=0.05)
+    hidden = places(False, limb)
+    assert share(hidden, limb[0]) == pytest.approx(0.8 * 0.5 * 0.6, abs=0.07)
+    # without a limb in view any direction of the image will do
+    anywhere = [p for p in places(False, limb[:0]) if p is not None]
+    assert np.ptp([p[0] / p[2] for p in anywhere]) > 0.8
+    assert all(CAMERA.in_image(CAMERA.project(p[None], frame="camera"))[0] for p in anywhere)
+    assert all(p is None for p in places(True, limb, nowhere))
+
+
+def test_clips_that_show_limbs_are_drawn_more_often() -> None:
+    plain = rendered()
+    visible = plain.visible.copy()
+    visible[:, BODY17_HANDS.index("left_knee")] = 1
+    half = visible.copy()
+    half[::2] = plain.visible[::2]
+    source = RenderedSource(
+        [plain, replace(plain, visible=visible), replace(plain, visible=half)], config(Path("unused"))
+    )
+    np.testing.assert_allclose(source.weights[1:3] / source.weights[0], [5.0, 3.0])
+    # mirrored ones like their own
+    np.testing.assert_allclose(source.weights[3:], source.weights[:3])
+    assert source.weights.sum() == pytest.approx(1)
 
 
 def test_windows_carry_everything_and_repeat(tmp_path: Path) -> None:

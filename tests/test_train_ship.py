@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from egopose.errors import EgoposeError
 from egopose.model.weights import load_weights
 from egopose.skeleton import BODY17
-from egopose.train.ship import ship, training_log
+from egopose.train.ship import halfway, ship, training_log
 from egopose.train.stages import run_training
 from egopose.train.windows import load_motion
 from tests.test_train_loop import clips, config
@@ -66,3 +67,29 @@ def test_a_round_ships_with_its_card_and_keeps_what_is_told_of_the_last(tmp_path
     assert "6 steps, 0 minutes of training on this machine." in log
     assert "4 steps, " not in log
     assert log.count("| step | minutes |") == 2
+
+
+def test_what_ships_can_lie_halfway_from_where_a_run_started(tmp_path: Path) -> None:
+    train, held = motion_file(tmp_path / "train.npz", ("a", "b")), motion_file(tmp_path / "val.npz", ("c",))
+    values = {"motion": [str(train)], "held_out_motion": [str(held)], "eval_every": 1, "log_every": 1}
+    run_training(config(tmp_path / "first" / "motion", **values, steps=2))
+    before = tmp_path / "first" / "motion" / "best.safetensors"
+    later = config(tmp_path / "second" / "motion", **values, steps=3, init=str(before))
+    run_training(later)
+    start = load_weights(before).state
+    end = torch.load(tmp_path / "second" / "motion" / "checkpoint.pt", weights_only=True)["ema"]
+    middle = halfway(before, tmp_path / "second" / "motion").state_dict()
+    moved = [name for name in start if not torch.equal(start[name], end[name])]
+    assert moved
+    for name in moved:
+        torch.testing.assert_close(middle[name].float(), 0.5 * (start[name].float() + end[name].float()))
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    ship(tmp_path / "second", ["motion"], folder, "nano", "second round", motion=held, before=before)
+    shipped = load_weights(folder / "nano.safetensors")
+    assert shipped.notes["halfway_from"] == load_weights(before).sha256
+    assert shipped.notes["picked_at_step"] == 3
+    for name in moved:
+        torch.testing.assert_close(shipped.state[name].float(), middle[name].float(), rtol=1e-3, atol=1e-3)
+    with pytest.raises(EgoposeError, match="finish the run first"):
+        halfway(before, tmp_path / "nothing")

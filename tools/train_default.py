@@ -6,16 +6,19 @@ The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head po
 rendered folder holds train/, train_more/ and val/ (clips) and hands_train/ and hands_val/ (hands) as `egopose synth`
 writes them. Every call continues where the last one stopped.
 
-The shipped weights come from four rounds. The second started from the weights of the first after the knuckles of the
+The shipped weights come from five rounds. The second started from the weights of the first after the knuckles of the
 body asset were moved and everything was rendered anew. For the third, hands are read at twice the resolution and the
 hand finder sees the arms as well (both layers were new and started at zero), other clips were rendered (--render), and
 what reads crops and what reads whole images learns side by side, each on a core (start the stages hands and frames in
 two processes, or one after the other). The fourth is everything once more, on more clips and in the mirror; the part
-of the finder that sees both maps was new there and started at zero:
+of the finder that sees both maps was new there and started at zero. The fifth is everything once more on the clips
+that came for the fourth, with crops aimed as far off as the finder aims them and clips that show limbs more often; what
+ships lies halfway between the fourth's weights and the fifth's:
 
     python tools/train_default.py ... --round 2 --work runs/nano2 --init runs/nano/all/best.safetensors
     python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
     python tools/train_default.py ... --round 4 --work runs/nano4 --init runs/nano3/all/best.safetensors
+    python tools/train_default.py ... --round 5 --work runs/nano5 --init runs/nano4/all/best.safetensors
 """
 
 from __future__ import annotations
@@ -86,8 +89,15 @@ FOURTH: dict[str, dict[str, Any]] = {
     "all": {**THIRD["all"], "steps": 2400, "eval_every": 600},
 }
 
-ROUNDS = (FIRST, SECOND, THIRD, FOURTH)
-ORDINALS = ("first", "second", "third", "fourth")
+FIFTH: dict[str, dict[str, Any]] = {
+    "all": {
+        **THIRD["all"], "steps": 2000, "eval_every": 500, "frames_every": 5,
+        "loss": {**THIRD["all"]["loss"], "seen": 3.0},
+    },
+}  # fmt: skip
+
+ROUNDS = (FIRST, SECOND, THIRD, FOURTH, FIFTH)
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
 SIDE_BY_SIDE = ("hands", "frames")
 """Stages of the third round that start from the same weights and change other parts of them."""
 
@@ -149,7 +159,7 @@ def stage_config(
     if rendered is not None and stage == "hands":
         values.update(held_out_crops=[str(rendered / "hands_val")])
     elif rendered is not None and stage != "motion":
-        folders = ["train", "train_more"] if stages is FOURTH else ["train"]
+        folders = ["train", "train_more"] if stages is FOURTH else ["train_more"] if stages is FIFTH else ["train"]
         values.update(rendered=[str(rendered / name) for name in folders], held_out_rendered=[str(rendered / "val")])
     if init is not None:
         values["init"] = str(init)
@@ -197,7 +207,7 @@ def main() -> None:
     parser.add_argument("--rendered", type=Path)
     parser.add_argument("--size", default="nano")
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
-    parser.add_argument("--round", type=int, choices=(1, 2, 3, 4), default=1)
+    parser.add_argument("--round", type=int, choices=(1, 2, 3, 4, 5), default=1)
     parser.add_argument("--stages", nargs="*", help="by default motion, and all of the round with --rendered")
     parser.add_argument("--init", type=Path, help="the weights that a later round starts from")
     parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
@@ -232,6 +242,7 @@ def main() -> None:
                     options.work, reached, ROOT / "egopose" / "weights", options.size, called,
                     motion=options.motion_data / "val.npz",
                     rendered=None if options.rendered is None else options.rendered / "val",
+                    before=options.init if known is FIFTH else None,
                 )
             )  # fmt: skip
             machine = f"{platform.machine()}, {os.cpu_count()} shared cores"

@@ -24,6 +24,7 @@ class LossConfig(Config, frozen=True, kw_only=True):
             every joint the gradient of its distance (beta-NLL, Seitzer et al., 2022).
         plain_steps: First steps that use the plain distance instead.
         face: Weight of the five face joints, which follow from the head pose.
+        seen: Weight of body joints in view.
         label_sigma_m: Label error at which a joint counts half.
         hand: Distance of wrist-relative hand joints, times the share of crops.
         frame_hand: Distance of the per-frame hands that place the next crops.
@@ -45,6 +46,7 @@ class LossConfig(Config, frozen=True, kw_only=True):
     beta: float = 1.0
     plain_steps: int = 200
     face: float = 0.3
+    seen: float = 1.0
     label_sigma_m: float = 0.03
     hand: float = 2.0
     frame_hand: float = 1.0
@@ -151,6 +153,8 @@ def total_loss(
     weight = weight * config.label_sigma_m**2 / (config.label_sigma_m**2 + label**2)
     joint_weight = weight.clone()
     joint_weight[..., _FACE] *= config.face
+    body = slice(0, BODY17.n_joints)
+    joint_weight[..., body] *= 1 + (config.seen - 1) * (targets.visible[..., body] == 1)
     distance = _norm(output.xyz - truth)
     # the label's own error widens what the network has to explain
     scale = torch.sqrt(torch.exp(2 * output.log_scale) + label**2 / 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from egopose.errors import EgoposeError
 from egopose.model.clock import RingClock, attention_masks, split_lookahead, time_rotation
-from egopose.model.headmotion import LAGS_S, TOP_S, head_features
+from egopose.model.headmotion import LAGS_S, TOP_S, HeadMotion, head_features
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.numeric import FrameArrays, Said, StepArrays, concatenate, take
+from egopose.model.search import HandSearch
 from egopose.model.track import FrameReader, cut_crops
 
 if TYPE_CHECKING:
@@ -66,8 +68,6 @@ def encode_frame(
     head: NDArray[np.float32],
     head_known: bool,
     seen: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None,
-    *,
-    look_again: bool = False,
 ) -> StepArrays:
     """All of one frame before time enters; the reader follows the hands.
 
@@ -78,8 +78,6 @@ def encode_frame(
         head: (HEAD_FEATURES,) head-motion features.
         head_known: Whether they mean anything.
         seen: Tokens and hand map of the image when it was encoded before.
-        look_again: Aim anew at hands that turn out to be elsewhere, and give up crops that show none; half as much
-            time again.
     """
     imu = np.zeros(IMU_FEATURES, dtype=np.float32) if step.imu is None else step.imu
     sensors = FrameArrays(
@@ -98,14 +96,8 @@ def encode_frame(
         centres = reader.centres(heat[0], step.T_world_camera, step.hand_centres)
     arrays = sensors._replace(image_tokens=tokens, image_known=np.array([step.frame is not None]))
 
-    def look(centres: list[Array | None]) -> StepArrays:
-        crops = cut_crops(frame, reader.camera, centres, config.hand_px, reader.hand_cells)[1]
-        return engine.encode(arrays._replace(**{name: value[None] for name, value in vars(crops).items()}))
-
-    encoded = look(centres)
-    again = reader.corrected(centres, encoded, step.hand_centres) if look_again else None
-    if again is not None:
-        encoded = look(again)
+    crops = cut_crops(frame, reader.camera, centres, config.hand_px, reader.hand_cells)[1]
+    encoded = engine.encode(arrays._replace(**{name: value[None] for name, value in vars(crops).items()}))
     reader.remember(encoded, step.T_world_camera)
     return encoded
 
@@ -210,43 +202,41 @@ class StreamSession:
 
 
 def encode_clip(
-    engine: Engine, reader: FrameReader | None, steps: Iterable[StepInput], *, floor_z: float | None,
-    poses: NDArray[np.float64], times_s: Array, horizon_s: Array | None, look_again: bool = False,
+    engine: Engine, reader: FrameReader, steps: Iterable[StepInput], *, floor_z: float | None,
+    poses: NDArray[np.float64], times_s: Array, horizon_s: Array | None, search: bool = False,
 ) -> Iterator[StepArrays]:  # fmt: skip
     """Encode a clip's frames in order, images in chunks.
 
     Args:
         engine: The network.
-        reader: Of the camera, or None without images.
+        reader: Of the camera.
         steps: The frames.
         floor_z: Height of the floor, or None.
         poses: (T, 4, 4), NaN where absent.
         times_s: (T,).
         horizon_s: Latest time each step's head features may use, or None.
-        look_again: See :func:`encode_frame`.
+        search: Decide where the hands are from the frames of a chunk together (:mod:`egopose.model.search`): better,
+            in twice the time.
     """
     motion = head_features(times_s, poses, floor_z=floor_z, horizon_s=horizon_s)
-    chunk: list[tuple[int, StepInput]] = []
-
-    def run() -> Iterator[StepArrays]:
+    whole = HandSearch(engine, reader) if search else None
+    start, left = 0, iter(steps)
+    while chunk := list(islice(left, CHUNK)):
+        at = slice(start, start + len(chunk))
+        start += len(chunk)
+        part = HeadMotion(motion.features[at], motion.known[at])
+        if whole is not None:
+            encoded = whole.encode(chunk, part)
+            yield from (take(encoded, slice(i, i + 1)) for i in range(len(chunk)))
+            continue
         seen: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-        if reader is not None:
-            images = [(i, reader.image(s.frame)) for i, s in chunk if s.frame is not None]
-            if images:
-                rays = np.repeat(reader.rays[None], len(images), axis=0)
-                tokens, heat = engine.see(np.stack([image for _, image in images]), rays)
-                seen = {i: (tokens[k : k + 1], heat[k : k + 1]) for k, (i, _) in enumerate(images)}
-        for i, s in chunk:
-            yield encode_frame(
-                engine, reader, s, motion.features[i], bool(motion.known[i]), seen.get(i), look_again=look_again
-            )
-
-    for item in enumerate(steps):
-        chunk.append(item)
-        if len(chunk) == CHUNK:
-            yield from run()
-            chunk = []
-    yield from run()
+        images = [(i, reader.image(s.frame)) for i, s in enumerate(chunk) if s.frame is not None]
+        if images:
+            rays = np.repeat(reader.rays[None], len(images), axis=0)
+            tokens, heat = engine.see(np.stack([image for _, image in images]), rays)
+            seen = {i: (tokens[k : k + 1], heat[k : k + 1]) for k, (i, _) in enumerate(images)}
+        for i, s in enumerate(chunk):
+            yield encode_frame(engine, reader, s, part.features[i], bool(part.known[i]), seen.get(i))
 
 
 def encode_sensors(

@@ -27,33 +27,41 @@ FOUND = 0.3
 SAME_HAND_M = 0.03
 """Two hands that are looked for in directions closer than this, at their distance, are one."""
 
-SECOND_LOOK_M = 0.02
-"""A hand that is seen further than this from where its crop was aimed is worth a second look."""
-
 DISTANCE_UNIT_M = 0.4
 """The finder predicts the log of the distance over this."""
 
 
-def heat_peaks(heat: NDArray[np.float32], camera: Camera, fit: Fit) -> list[tuple[float, Array]]:
-    """Best cell of the hand finder for each hand.
+def heat_peaks(
+    heat: NDArray[np.float32], camera: Camera, fit: Fit, *, most: int = 1
+) -> list[list[tuple[float, Array]]]:
+    """Best cells of the hand finder for each hand.
 
     Args:
         heat: (2, 4, f, f) logit, shift right, shift down (cells), log distance.
         camera: The lens.
         fit: How the frame sits in the square.
+        most: How many cells, best first; after the first only those that no neighbour exceeds.
 
     Returns:
-        For left and right: probability, and the hand's centre (3,) in camera axes, NaN outside the lens.
+        For left and right: probabilities, and the hand's centre (3,) in camera axes, NaN outside the lens.
     """
-    found = []
+    found: list[list[tuple[float, Array]]] = []
     side = heat.shape[-1]
     for channel in heat.astype(np.float64):
-        row, column = np.unravel_index(int(np.argmax(channel[0])), channel[0].shape)
+        logits = channel[0]
+        if most == 1:
+            best = np.array([int(np.argmax(logits))])
+        else:
+            padded = np.pad(logits, 1, constant_values=-np.inf)
+            around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).max(axis=(2, 3))
+            tops = np.flatnonzero(logits >= around)
+            best = tops[np.argsort(-logits.ravel()[tops], kind="stable")][:most]
+        row, column = np.unravel_index(best, logits.shape)
         logit, right, down, distance = channel[:, row, column]
-        cell = np.array([column + 0.5 + np.clip(right, -1, 1), row + 0.5 + np.clip(down, -1, 1)])
-        uv = fit.to_frame(cell * fit.side / side - 0.5)
-        ray = camera.unproject(uv[None])[0]
-        found.append((float(1 / (1 + np.exp(-logit))), ray * DISTANCE_UNIT_M * np.exp(np.clip(distance, -2, 2))))
+        cell = np.stack([column + 0.5 + np.clip(right, -1, 1), row + 0.5 + np.clip(down, -1, 1)], axis=-1)
+        rays = camera.unproject(fit.to_frame(cell * fit.side / side - 0.5))
+        places = rays * (DISTANCE_UNIT_M * np.exp(np.clip(distance, -2, 2)))[:, None]
+        found.append([(float(p), place) for p, place in zip(1 / (1 + np.exp(-logit)), places, strict=True)])
     return found
 
 
@@ -152,7 +160,7 @@ class FrameReader:
             T_world_camera: Head pose, or None.
             found: Left and right hand that something else has found in this very frame; they go first.
         """
-        peaks = heat_peaks(heat, self.camera, self.fit)
+        peaks = [best[0] for best in heat_peaks(heat, self.camera, self.fit)]
         out: list[Array | None] = []
         for i, (probability, place) in enumerate(peaks):
             centre = self._centres[i]
@@ -162,7 +170,7 @@ class FrameReader:
                 centre = place if centre is None else _agree(centre, place)
             if found[i] is not None:
                 centre = found[i]
-            if centre is not None and (not np.isfinite(centre).all() or not self._in_reach(centre)):
+            if centre is not None and not self.in_reach(centre):
                 centre = None
             out.append(centre)
         left, right = out
@@ -173,46 +181,31 @@ class FrameReader:
                 out[int(peaks[0][0] > peaks[1][0])] = None
         return out
 
-    def _in_reach(self, centre: Array) -> bool:
-        if np.linalg.norm(centre) < 0.05:
+    def in_reach(self, centre: Array) -> bool:
+        """Whether a crop can be aimed at a point (3,) in camera axes."""
+        if not np.isfinite(centre).all() or np.linalg.norm(centre) < 0.05:
             return False
         uv = self.camera.project(centre[None], frame="camera")
         return bool(self.camera.in_image(uv)[0])
-
-    def corrected(
-        self, centres: list[Array | None], step: StepArrays, found: tuple[Array | None, Array | None] = (None, None)
-    ) -> list[Array | None] | None:
-        """Where to look again at hands that are not where their crops were aimed; None when there is no need.
-
-        A crop that shows no hand is given up.
-
-        Args:
-            centres: Where they were aimed.
-            step: What the crops showed.
-            found: As in :meth:`centres`; such hands stay where they were found.
-        """
-        out, moved = list(centres), False
-        for i, seen in enumerate(_hands_seen(step)):
-            place = centres[i]
-            if place is None or found[i] is not None:
-                continue
-            if seen is None:
-                out[i], moved = None, True
-            elif np.linalg.norm(seen - place) > SECOND_LOOK_M and self._in_reach(seen):
-                out[i], moved = seen, True
-        return out if moved else None
 
     def remember(self, step: StepArrays, T_world_camera: Array | None) -> None:
         """Keep where this frame's hands were, for the next one."""
         self._pose, self._centres = T_world_camera, _hands_seen(step)
 
 
+def seen_centres(steps: StepArrays) -> Array:
+    """Centres (N, 2, 3) of the hands that the crops of N frames show, camera axes, whether they show them or not."""
+    assert steps.hand_wrist is not None
+    assert steps.hand_offsets is not None
+    # the wrist itself is one of the 21 points whose mean is the centre
+    offsets = steps.hand_offsets.astype(np.float64)
+    return steps.hand_wrist.astype(np.float64) + offsets.sum(axis=2) / (offsets.shape[2] + 1)
+
+
 def _hands_seen(step: StepArrays) -> list[Array | None]:
     """Centres (3,) of the hands that the crops of a frame show, camera axes."""
-    if step.hand_known is None or step.hand_wrist is None or step.hand_offsets is None or step.hand_logit is None:
+    if step.hand_known is None or step.hand_logit is None:
         return [None, None]
-    wrist, offsets = step.hand_wrist[0].astype(np.float64), step.hand_offsets[0].astype(np.float64)
-    # the wrist itself is one of the 21 points whose mean is the centre
-    centre = wrist + offsets.sum(axis=1) / (offsets.shape[1] + 1)
+    centre = seen_centres(step)[0]
     shown = step.hand_known[0] & (step.hand_logit[0] > 0)
     return [centre[i] if shown[i] else None for i in range(2)]

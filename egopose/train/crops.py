@@ -159,7 +159,8 @@ class CropSource:
         index = int(rng.integers(len(crops)))
         centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
         # from as a second look is aimed to as a first one is
-        place = (centre + 0.01 * spread(rng) * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
+        place = centre + 0.01 * spread(rng) * rng.standard_normal(3)
+        place = place * np.exp(0.08 * spread(rng) * rng.standard_normal())
         turn = turned(place, TURN_RAD * float(rng.standard_normal()))
         wrong = bool(rng.random() < WRONG_SIDE)
         hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells, wrong_side=wrong)

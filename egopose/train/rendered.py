@@ -35,6 +35,13 @@ OTHER_SHOWN, OTHER_ALONE = 0.05, 0.3
 AIM_M = 0.02
 """Standard deviation per axis of where a window's crops are aimed, in the middle of what is drawn."""
 
+AIM_DISTANCE = 0.12
+"""The same of the log of the distance that crops are sized for."""
+
+LIMBS = BODY17.indices([f"{s}_{j}" for s in ("left", "right") for j in ("elbow", "knee", "ankle")])
+LIMBS_WEIGHT = 4.0
+"""How much more often a clip is drawn in which a sixth of its elbows, knees and ankles are in view: few are."""
+
 LUMA = np.array([0.299, 0.587, 0.114])
 """Grey of RGB, ITU-R BT.601."""
 
@@ -160,7 +167,8 @@ class RenderedSource:
         self.clips = [*long, *map(mirrored_clip, long)]
         self.config, self.rank = config, rank
         self._readers: dict[int, FrameReader] = {}
-        size = np.array([len(clip) for clip in self.clips], dtype=float)
+        limbs = np.array([(clip.visible[:, LIMBS] == 1).mean() for clip in self.clips])
+        size = np.array([len(clip) for clip in self.clips]) * (1 + LIMBS_WEIGHT * np.minimum(6 * limbs, 1))
         self.weights = size / size.sum()
         self.heat_side = config.model.image_px // config.model.fine_stride
 
@@ -216,6 +224,7 @@ class RenderedSource:
         # the tracker errs alike in neighbouring frames: one offset per hand and window, plus a little of each frame;
         # a second look is aimed far better than a first one
         drift = AIM_M * spread(rng, (2, 1)) * rng.standard_normal((2, 3))
+        sized = np.exp(AIM_DISTANCE * spread(rng, (2,)) * rng.standard_normal(2))
         rows: dict[str, list[Any]] = {}
         for k in range(length):
             i = min(k, pick.size - 1)
@@ -224,7 +233,9 @@ class RenderedSource:
             told = np.full(2, -1, dtype=np.int8)
             for h in range(2):
                 other = centres[i, 1 - h] if shown[i, 1 - h] else None
-                place = self._place(centres[i, h] + drift[h], shown[i, h], other, rng, reader)
+                own = (centres[i, h] + drift[h]) * sized[h]
+                limbs = camera_joints[i, LIMBS][visible[i, LIMBS] == 1]
+                place = self._place(own, shown[i, h], other, limbs, rng, reader)
                 places.append(place)
                 if place is not None:
                     aim = np.linalg.norm(place / np.linalg.norm(place) - centres[i, h] / np.linalg.norm(centres[i, h]))
@@ -244,25 +255,34 @@ class RenderedSource:
         return {name: np.stack(values) for name, values in rows.items()}
 
     def _place(
-        self, centre: Array, shown: bool, other: Array | None, rng: np.random.Generator, reader: FrameReader
-    ) -> Array | None:
+        self, centre: Array, shown: bool, other: Array | None, limbs: Array, rng: np.random.Generator,
+        reader: FrameReader,
+    ) -> Array | None:  # fmt: skip
         """Where a crop is aimed: near the hand, now and then at the other one or elsewhere, or nowhere."""
-        config = self.config
-        if not np.isfinite(centre).all() or rng.random() < config.hand_drop:
+        if not np.isfinite(centre).all() or rng.random() < self.config.hand_drop:
             return None
         if other is not None and np.isfinite(other).all() and rng.random() < (OTHER_SHOWN if shown else OTHER_ALONE):
             # what the finder does when it takes one hand for the other
-            place = (other + 0.01 * rng.standard_normal(3)) * np.exp(0.12 * rng.standard_normal())
-            uv = reader.camera.project(place[None], frame="camera")
-            return place if bool(reader.camera.in_image(uv)[0]) else None
-        if not shown or rng.random() < 0.05:
-            # a wrong guess teaches what a crop without a hand looks like
-            if rng.random() < 0.7:
-                return None
-            side = reader.camera.size
-            ray = reader.camera.unproject(np.array([[rng.uniform(0, side[0] - 1), rng.uniform(0, side[1] - 1)]]))[0]
-            return ray * rng.uniform(0.25, 0.7) if np.isfinite(ray).all() else None
-        place = (centre + 0.01 * rng.standard_normal(3)) * np.exp(0.12 * rng.standard_normal())
+            place = other
+        elif shown and rng.random() >= 0.05:
+            place = centre
+        elif rng.random() < 0.5:
+            return None
+        else:
+            # a wrong guess teaches what a crop without a hand looks like: beside it, at another limb, anywhere
+            limbs = limbs[np.isfinite(limbs).all(axis=-1)]
+            if shown and rng.random() < 0.5:
+                away = rng.standard_normal(3)
+                place = centre + rng.uniform(1.2, 3.0) * HAND_RADIUS_M * away / np.linalg.norm(away)
+            elif len(limbs) and rng.random() < 0.6:
+                place = limbs[rng.integers(len(limbs))]
+            else:
+                side = reader.camera.size
+                uv = np.array([[rng.uniform(0, side[0] - 1), rng.uniform(0, side[1] - 1)]])
+                place = reader.camera.unproject(uv)[0] * rng.uniform(0.25, 0.7)
+        place = (place + 0.01 * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
+        if not np.isfinite(place).all() or np.linalg.norm(place) < 0.05:
+            return None
         uv = reader.camera.project(place[None], frame="camera")
         return place if bool(reader.camera.in_image(uv)[0]) else None
 

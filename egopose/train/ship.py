@@ -62,9 +62,40 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
     return {f"coverage{int(100 * s)}": coverage(error, sigma * factors, s) for s in (0.5, 0.9)}
 
 
+def halfway(before: Path, run: Path) -> EgoPoseNet:
+    """The network halfway between some weights and the end of a run that started from them.
+
+    What a run gains stays where it lies, what it loses comes back in part (Wortsman et al., Model soups, 2022).
+
+    Args:
+        before: Weights file.
+        run: Folder of the run; its last averaged weights count, not those that scored best.
+
+    Raises:
+        EgoposeError: The run has not come to its end in this folder, or is of another network.
+    """
+    import torch
+
+    from egopose.train.loop import CHECKPOINT
+
+    weights = load_weights(before)
+    path = run / CHECKPOINT
+    try:
+        after = torch.load(path, map_location="cpu", weights_only=True)["ema"]
+        mixed = {
+            name: 0.5 * (value.float() + after[name]) if value.dtype.is_floating_point else after[name]
+            for name, value in weights.state.items()
+        }
+    except Exception as error:
+        raise EgoposeError(f"{path}: cannot be averaged with {before} ({error}); finish the run first") from error
+    model = weights.model()
+    model.load_state_dict(mixed)
+    return model
+
+
 def ship(
     work: Path, stages: Sequence[str], folder: Path, name: str, called: str, *, motion: Path,
-    rendered: Path | None = None,
+    rendered: Path | None = None, before: Path | None = None,
 ) -> str:  # fmt: skip
     """Write the weights of the last stage reached into the package.
 
@@ -76,6 +107,8 @@ def ship(
         called: What this round is called, "third round".
         motion: Held-out motion.
         rendered: Held-out rendered clips.
+        before: Weights that the last stage started from, to ship what lies halfway (:func:`halfway`) instead of the
+            stage's best.
 
     Returns:
         What was written, one paragraph.
@@ -87,7 +120,8 @@ def ship(
         raise EgoposeError(f"{work}: no stage has weights yet; train first")
     stage = stages[-1]
     weights = load_weights(work / stage / "best.safetensors")
-    model = weights.model()
+    record = stage_record(work / stage)
+    model = weights.model() if before is None else halfway(before, work / stage)
     clips = load_motion(motion)
     calibration = calibrate_body(model, clips)
     scores: dict[str, float] = {**held_out_scores(model, clips), **calibration}
@@ -104,7 +138,8 @@ def ship(
             **_earlier(folder / f"{name}.safetensors", called),
             **{f"{stage}, {called}": stage_record(work / stage) for stage in stages},
         },
-        "picked_at_step": weights.notes.get("steps"),
+        "picked_at_step": weights.notes.get("steps") if before is None else record["steps"],
+        "halfway_from": None if before is None else load_weights(before).sha256,
         "held_out": {k: round(float(v), 4) for k, v in scores.items()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
