@@ -216,7 +216,7 @@ def encode_clip(
         times_s: (T,).
         horizon_s: Latest time each step's head features may use, or None.
         search: Decide where the hands are from the frames of a chunk together (:mod:`egopose.model.search`): better,
-            in twice the time.
+            in twice the time or more.
     """
     motion = head_features(times_s, poses, floor_z=floor_z, horizon_s=horizon_s)
     whole = HandSearch(engine, reader) if search else None
