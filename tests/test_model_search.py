@@ -169,6 +169,14 @@ def test_a_hand_is_found_where_the_finder_is_less_sure() -> None:
     np.testing.assert_allclose(aims.mean(axis=0), RIGHT, atol=2e-3)
 
 
+def test_a_finder_beyond_doubt_is_taken_at_its_word() -> None:
+    engine = Shown([[LEFT, None]] * 2, [{0: [(90.0, LEFT)], 1: [(-90.0, RIGHT)]}] * 2)
+    (step,) = search(engine, [2])
+    assert step.hand_known is not None
+    assert step.hand_known.tolist() == [[True, False]] * 2
+    np.testing.assert_allclose(step.hand_wrist[:, 0], [LEFT, LEFT], atol=1e-5)
+
+
 def test_a_place_that_shows_no_hand_is_given_up() -> None:
     engine = Shown([[LEFT, None]] * 2, [{0: [(1.0, LEFT)], 1: [(0.5, RIGHT)]}] * 2)
     (step,) = search(engine, [2])

@@ -199,6 +199,11 @@ class HandSearch:
         return rows
 
 
+def _log_odds(probability: float) -> float:
+    p = min(max(probability, 1e-6), 1 - 1e-6)
+    return float(np.log(p / (1 - p)))
+
+
 def _chosen(moment: Moment, pair: Pair) -> list[Place | None]:
     return [places[at - 1] if at else None for places, at in zip(moment.places, pair, strict=True)]
 
@@ -236,7 +241,7 @@ class _Stretch:
                     hands.append([(CERTAIN, given)] if self.reader.in_reach(given) else [])
                 else:
                     hands.append([
-                        (FINDER * float(np.log(p / (1 - p))) + PRIOR, place)
+                        (FINDER * _log_odds(p) + PRIOR, place)
                         for p, place in found[hand] if p >= LEAST and self.reader.in_reach(place)
                     ])  # fmt: skip
             named.append(hands)
