@@ -244,8 +244,8 @@ def tables(result: dict[str, Any]) -> str:
     if "test" in result:
         test = result["test"]
         parts.append(
-            f"The clips above chose the weights and set the error bars. {test['clips']} others ({test['frames']} "
-            f"frames of {test['side']} px) had no part in either:"
+            "The clips above chose the weights and, with 80 more of which no figures are shown, set the error bars. "
+            f"{test['clips']} others ({test['frames']} frames of {test['side']} px) had no part in either:"
         )
         parts.append(row_table("other clips", test["rows"]))
         parts.append(gains(test["rows"]))

@@ -3,8 +3,8 @@
     python tools/train_default.py --motion-data FOLDER [--rendered FOLDER] --work runs/nano [--seconds 600]
 
 The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head poses and joints, split by subject); the
-rendered folder holds train/, train_more/ and val/ (clips) and hands_train/ and hands_val/ (hands) as `egopose synth`
-writes them. Every call continues where the last one stopped.
+rendered folder holds train/, train_more/, val/ and bars/ (clips) and hands_train/ and hands_val/ (hands) as `egopose
+synth` writes them. Every call continues where the last one stopped.
 
 The shipped weights come from five rounds. The second started from the weights of the first after the knuckles of the
 body asset were moved and everything was rendered anew. For the third, hands are read at twice the resolution and the
@@ -112,6 +112,8 @@ RENDERED: dict[str, dict[str, Any]] = {
     # for the fourth round: more rooms and bodies, in smaller images
     "train_more": {"clips": 3600, "frames": 16, "side": 320, "seed": 306},
     "val": {"clips": 40, "frames": 32, "side": 512, "seed": 304, "samples": 3, "generated_share": 0.0},
+    # more to set the error bars by: forty clips do not show how far errors go
+    "bars": {"clips": 80, "frames": 32, "side": 512, "seed": 307, "samples": 3, "generated_share": 0.0},
     # chose neither weights nor error bars, and as large as real images
     "test": {"clips": 24, "frames": 32, "side": 1024, "seed": 305, "generated_share": 0.0},
 }  # fmt: skip
@@ -242,6 +244,7 @@ def main() -> None:
                     options.work, reached, ROOT / "egopose" / "weights", options.size, called,
                     motion=options.motion_data / "val.npz",
                     rendered=None if options.rendered is None else options.rendered / "val",
+                    bars=options.rendered / "bars" if known is FIFTH else None,
                     before=options.init if known is FIFTH else None,
                 )
             )  # fmt: skip

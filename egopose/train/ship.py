@@ -95,7 +95,7 @@ def halfway(before: Path, run: Path) -> EgoPoseNet:
 
 def ship(
     work: Path, stages: Sequence[str], folder: Path, name: str, called: str, *, motion: Path,
-    rendered: Path | None = None, before: Path | None = None,
+    rendered: Path | None = None, bars: Path | None = None, before: Path | None = None,
 ) -> str:  # fmt: skip
     """Write the weights of the last stage reached into the package.
 
@@ -106,7 +106,8 @@ def ship(
         name: Size.
         called: What this round is called, "third round".
         motion: Held-out motion.
-        rendered: Held-out rendered clips.
+        rendered: Held-out rendered clips, which are scored.
+        bars: More of them, which help to set the error bars and nothing else.
         before: Weights that the last stage started from, to ship what lies halfway (:func:`halfway`) instead of the
             stage's best.
 
@@ -130,7 +131,7 @@ def ship(
         from egopose.train.rendered_scores import calibrate_rendered, rendered_scores
 
         held = load_rendered(rendered)
-        scores.update(calibrate_rendered(model, held))
+        scores.update(calibrate_rendered(model, held if bars is None else [*held, *load_rendered(bars)]))
         scores.update({f"rendered_{k}": v for k, v in rendered_scores(model, held).items()})
     notes = {
         "trained": list(TRAINED[stage]),
