@@ -3,8 +3,8 @@
 Usage: python benchmarks/rendered.py --rendered FOLDER --motion-data FOLDER [--weights nano] [--tables-only]
 
 FOLDER of --rendered holds train_more/ (the simple predictors learn from its labels), val/ (scored; it also chose the
-weights and their error bars) and test/ (other clips in larger images, scored alone). The lens rows render the same
-motion, body and room through three lenses.
+weights and, with the clips in bars/, their error bars) and test/ (other clips in larger images, scored alone). The lens
+rows render the same motion, body and room through three lenses.
 """
 
 from __future__ import annotations

@@ -134,20 +134,18 @@ class Shown:
 LEFT, RIGHT = np.array([-0.12, 0.05, 0.4]), np.array([0.14, 0.0, 0.45])
 
 
-def search(engine: Shown, stretches: Sequence[int], **given: np.ndarray) -> list[StepArrays]:
-    """Stretches of a clip, 30 frames a second, one after another; ``given`` hands are known in all frames."""
-    whole = HandSearch(engine, FrameReader(CAMERA, CONFIG))  # type: ignore[arg-type]
-    out, start = [], 0
-    for n in stretches:
-        steps = [
-            StepInput((start + i) / 30, FRAME, np.eye(4), hand_centres=(given.get("left"), given.get("right")))
-            for i in range(n)
-        ]
-        head = np.zeros((n, HEAD_FEATURES), np.float32)
-        head[:, 0] = np.arange(n)
-        out.append(whole.encode(steps, HeadMotion(head, np.ones(n, bool))))
-        start += n
-    return out
+def search(
+    engine: Shown, n: int, *, whole: HandSearch | None = None, start: int = 0, **given: np.ndarray
+) -> StepArrays:  # fmt: skip
+    """A stretch of n frames, 30 a second, from frame ``start`` on; ``given`` hands are known in all of them."""
+    whole = whole or HandSearch(engine, FrameReader(CAMERA, CONFIG))  # type: ignore[arg-type]
+    steps = [
+        StepInput((start + i) / 30, FRAME, np.eye(4), hand_centres=(given.get("left"), given.get("right")))
+        for i in range(n)
+    ]
+    head = np.zeros((n, HEAD_FEATURES), np.float32)
+    head[:, 0] = np.arange(n)
+    return whole.encode(steps, HeadMotion(head, np.ones(n, bool)))
 
 
 def last_aims(engine: Shown, frame: int, hand: int) -> np.ndarray:
@@ -157,7 +155,7 @@ def last_aims(engine: Shown, frame: int, hand: int) -> np.ndarray:
 def test_a_hand_is_found_where_the_finder_is_less_sure() -> None:
     wrong = np.array([0.1, -0.2, 0.5])
     engine = Shown([[LEFT, RIGHT]] * 3, [{0: [(1.0, LEFT)], 1: [(2.0, wrong), (0.0, RIGHT)]}] * 3)
-    (step,) = search(engine, [3])
+    step = search(engine, 3)
     np.testing.assert_allclose(step.hand_wrist, np.tile([LEFT, RIGHT], (3, 1, 1)), atol=1e-5)
     assert step.hand_known is not None
     assert step.hand_known.all()
@@ -171,7 +169,7 @@ def test_a_hand_is_found_where_the_finder_is_less_sure() -> None:
 
 def test_a_finder_beyond_doubt_is_taken_at_its_word() -> None:
     engine = Shown([[LEFT, None]] * 2, [{0: [(90.0, LEFT)], 1: [(-90.0, RIGHT)]}] * 2)
-    (step,) = search(engine, [2])
+    step = search(engine, 2)
     assert step.hand_known is not None
     assert step.hand_known.tolist() == [[True, False]] * 2
     np.testing.assert_allclose(step.hand_wrist[:, 0], [LEFT, LEFT], atol=1e-5)
@@ -179,7 +177,7 @@ def test_a_finder_beyond_doubt_is_taken_at_its_word() -> None:
 
 def test_a_place_that_shows_no_hand_is_given_up() -> None:
     engine = Shown([[LEFT, None]] * 2, [{0: [(1.0, LEFT)], 1: [(0.5, RIGHT)]}] * 2)
-    (step,) = search(engine, [2])
+    step = search(engine, 2)
     assert step.hand_known is not None
     assert step.hand_known.tolist() == [[True, False]] * 2
 
@@ -188,7 +186,7 @@ def test_a_lost_hand_is_continued_from_its_neighbours() -> None:
     named = [{0: [(1.0, LEFT)]}, {}, {}, {0: [(1.0, LEFT)]}, {}]
     hands = [[LEFT, None]] * 4 + [[None, None]]
     engine = Shown(hands, named)
-    (step,) = search(engine, [5])
+    step = search(engine, 5)
     assert step.hand_known is not None
     assert step.hand_known[:, 0].tolist() == [True, True, True, True, False]
     assert not step.hand_known[:, 1].any()
@@ -198,11 +196,8 @@ def test_a_hand_is_continued_from_the_stretch_before() -> None:
     engine = Shown([[LEFT, None]] * 2, [{0: [(1.0, LEFT)]}, {0: [(1.0, LEFT)]}])
     whole = HandSearch(engine, FrameReader(CAMERA, CONFIG))  # type: ignore[arg-type]
     known = []
-    for stretch in range(2):
-        steps = [StepInput((2 * stretch + i) / 30, FRAME, np.eye(4)) for i in range(2)]
-        head = np.zeros((2, HEAD_FEATURES), np.float32)
-        head[:, 0] = np.arange(2)
-        step = whole.encode(steps, HeadMotion(head, np.ones(2, bool)))
+    for start in (0, 2):
+        step = search(engine, 2, whole=whole, start=start)
         assert step.hand_known is not None
         known.append(step.hand_known[:, 0].tolist())
         engine.named = [{}, {}]
@@ -212,7 +207,7 @@ def test_a_hand_is_continued_from_the_stretch_before() -> None:
 def test_a_hand_that_something_else_found_stays_there() -> None:
     there = np.array([0.0, 0.1, 0.6])
     engine = Shown([[None, None]] * 2, [{0: [(3.0, LEFT)]}] * 2)
-    (step,) = search(engine, [2], left=there)
+    step = search(engine, 2, left=there)
     assert step.hand_known is not None
     assert step.hand_known[:, 0].all()
     np.testing.assert_allclose(last_aims(engine, 0, 0), np.tile(there, (3, 1)), atol=1e-5)
@@ -237,12 +232,10 @@ def test_the_track_goes_on_from_stretch_to_stretch() -> None:
     other = Shown([[LEFT, None]], [{0: [(1.5, wrong), (1.0, LEFT)]}])
     other.encode = engine.encode = lambda frame: everywhere(frame)  # type: ignore[method-assign]
     reader = FrameReader(CAMERA, CONFIG)
-    head = HeadMotion(np.zeros((1, HEAD_FEATURES), np.float32), np.ones(1, bool))
     whole = HandSearch(engine, reader)  # type: ignore[arg-type]
-    whole.encode([StepInput(0.0, FRAME, np.eye(4))], head)
+    search(engine, 1, whole=whole)
     whole.engine = other  # type: ignore[assignment]
-    after = whole.encode([StepInput(0.03, FRAME, np.eye(4))], head)
-    alone = HandSearch(other, reader).encode([StepInput(0.03, FRAME, np.eye(4))], head)  # type: ignore[arg-type]
+    after, alone = search(other, 1, whole=whole, start=1), search(other, 1, start=1)
     assert after.hand_wrist is not None
     assert alone.hand_wrist is not None
     np.testing.assert_allclose(after.hand_wrist[0, 0], LEFT, atol=0.03)

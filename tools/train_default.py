@@ -97,6 +97,9 @@ FIFTH: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 ROUNDS = (FIRST, SECOND, THIRD, FOURTH, FIFTH)
+CLIPS = (("train",), ("train",), ("train",), ("train", "train_more"), ("train_more",))
+"""Folders of rendered clips that each round learns from."""
+
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 SIDE_BY_SIDE = ("hands", "frames")
 """Stages of the third round that start from the same weights and change other parts of them."""
@@ -161,7 +164,7 @@ def stage_config(
     if rendered is not None and stage == "hands":
         values.update(held_out_crops=[str(rendered / "hands_val")])
     elif rendered is not None and stage != "motion":
-        folders = ["train", "train_more"] if stages is FOURTH else ["train_more"] if stages is FIFTH else ["train"]
+        folders = CLIPS[ROUNDS.index(stages)]
         values.update(rendered=[str(rendered / name) for name in folders], held_out_rendered=[str(rendered / "val")])
     if init is not None:
         values["init"] = str(init)

@@ -19,7 +19,7 @@ from egopose import rigid
 from egopose.model.headmotion import HeadMotion
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.numeric import FrameArrays, StepArrays, concatenate, take
-from egopose.model.track import FrameReader, cut_crops, heat_peaks, seen_centres
+from egopose.model.track import FrameReader, cut_crops, heat_peaks, see_frames, seen_centres
 
 if TYPE_CHECKING:
     from egopose.model.engine import Engine
@@ -70,6 +70,9 @@ class Place:
     aim: Array
     seen: Array
 
+
+Look = tuple[int, list[Array | None]]
+"""Number of a frame in its stretch, and where its left and right crop are aimed, camera axes."""
 
 Pair = tuple[int, int]
 """Place of the left and of the right hand in a frame's lists, from 1; 0 is nowhere."""
@@ -175,9 +178,7 @@ class HandSearch:
         self._before = Moment(steps[-1].time_s, steps[-1].T_world_camera, (left, right))
         return stretch.final(chosen)
 
-    def _continued(
-        self, stretch: _Stretch, frames: Sequence[Moment], track: Sequence[Pair]
-    ) -> list[tuple[int, list[Array | None]]]:
+    def _continued(self, stretch: _Stretch, frames: Sequence[Moment], track: Sequence[Pair]) -> list[Look]:
         """Steps in which a hand is lost that a frame beside has, and where it would be if it had rested."""
         rows = []
         first = len(frames) - len(stretch.steps)
@@ -213,28 +214,22 @@ class _Stretch:
 
     def __init__(self, engine: Engine, reader: FrameReader, steps: Sequence[StepInput], motion: HeadMotion) -> None:
         self.engine, self.reader, self.steps = engine, reader, steps
-        n = len(steps)
         imu = [np.zeros(IMU_FEATURES, np.float32) if step.imu is None else step.imu for step in steps]
-        tokens = np.zeros((n, reader.rays.shape[0] ** 2, engine.config.dim), dtype=np.float32)
-        there = np.array([step.frame is not None for step in steps])
-        self.heat: NDArray[np.float32] | None = None
-        self.row = np.cumsum(there) - 1
-        if there.any():
-            images = np.stack([reader.image(step.frame) for step in steps if step.frame is not None])
-            tokens[there], self.heat = engine.see(images, np.repeat(reader.rays[None], len(images), axis=0))
+        tokens, self.maps = see_frames(engine, reader, [step.frame for step in steps])
         self.arrays = FrameArrays(
             head=motion.features, head_known=motion.known, imu=np.stack(imu).astype(np.float32),
-            imu_known=np.array([step.imu is not None for step in steps]), image_tokens=tokens, image_known=there,
+            imu_known=np.array([step.imu is not None for step in steps]), image_tokens=tokens,
+            image_known=np.array([step.frame is not None for step in steps]),
         )  # fmt: skip
 
     def places(self) -> list[tuple[list[Place], list[Place]]]:
         """What the finder names in each frame, after a look at it."""
         named: list[list[list[tuple[float, Array]]]] = []
-        for i, step in enumerate(self.steps):
-            if step.frame is None or self.heat is None:
+        for step, heat in zip(self.steps, self.maps, strict=True):
+            if heat is None:
                 named.append([[], []])
                 continue
-            found = heat_peaks(self.heat[self.row[i]], self.reader.camera, self.reader.fit, most=MOST)
+            found = heat_peaks(heat, self.reader.camera, self.reader.fit, most=MOST)
             hands = []
             for hand, given in enumerate(step.hand_centres):
                 if given is not None:
@@ -245,7 +240,7 @@ class _Stretch:
                         for p, place in found[hand] if p >= LEAST and self.reader.in_reach(place)
                     ])  # fmt: skip
             named.append(hands)
-        rows: list[tuple[int, list[Array | None]]] = []
+        rows: list[Look] = []
         for i, hands in enumerate(named):
             for k in range(max(len(hand) for hand in hands)):
                 rows.append((i, [hand[k][1] if k < len(hand) else None for hand in hands]))
@@ -259,7 +254,7 @@ class _Stretch:
                     out[i][hand].append(Place(score + (0 if certain else CROP * logit), aim, aim if certain else seen))
         return out
 
-    def look(self, rows: Sequence[tuple[int, list[Array | None]]]) -> list[list[tuple[float, Array]]]:
+    def look(self, rows: Sequence[Look]) -> list[list[tuple[float, Array]]]:
         """For each row (frame, aims of both hands): log-odds that it shows the hand and where, for each hand."""
         if not rows:
             return []
@@ -268,7 +263,7 @@ class _Stretch:
         centres = seen_centres(encoded)
         return [[(float(encoded.hand_logit[k, hand]), centres[k, hand]) for hand in range(2)] for k in range(len(rows))]
 
-    def _encode(self, rows: Sequence[tuple[int, list[Array | None]]]) -> StepArrays:
+    def _encode(self, rows: Sequence[Look]) -> StepArrays:
         at = [i for i, _ in rows]
         config, blank = self.engine.config, np.zeros((1, 1, 3), np.uint8)
         crops = []
@@ -299,13 +294,15 @@ class _Stretch:
 
     def final(self, chosen: Sequence[list[Place | None]]) -> StepArrays:
         """Last looks at the hands where they were seen, averaged."""
-        rows: list[tuple[int, list[Array | None]]] = []
+        rows: list[Look] = []
+        looks = []
         for i, places in enumerate(chosen):
+            first = len(rows)
             for right, down, factor in AIMS if any(places) else AIMS[:1]:
                 rows.append((i, [self._aim(place, np.array([right, down, 0.0]), factor) for place in places]))
+            looks.append(slice(first, len(rows)))
         encoded = self._encode(rows)
-        numbers = np.array([i for i, _ in rows])
-        return concatenate([_mean(take(encoded, slice(*_run(numbers, i)))) for i in range(len(chosen))])
+        return concatenate([_mean(take(encoded, at)) for at in looks])
 
     def _aim(self, place: Place | None, shift: Array, factor: float) -> Array | None:
         if place is None:
@@ -316,11 +313,6 @@ class _Stretch:
         if self.reader.in_reach(aim):
             return aim
         return place.seen if self.reader.in_reach(place.seen) else place.aim
-
-
-def _run(numbers: NDArray[np.int64], i: int) -> tuple[int, int]:
-    """Where a number stands in a sorted array."""
-    return int(np.searchsorted(numbers, i)), int(np.searchsorted(numbers, i, side="right"))
 
 
 def _mean(record: StepArrays) -> StepArrays:

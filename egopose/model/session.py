@@ -17,7 +17,7 @@ from egopose.model.headmotion import LAGS_S, TOP_S, HeadMotion, head_features
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.numeric import FrameArrays, Said, StepArrays, concatenate, take
 from egopose.model.search import HandSearch
-from egopose.model.track import FrameReader, cut_crops
+from egopose.model.track import FrameReader, cut_crops, see_frames
 
 if TYPE_CHECKING:
     from egopose.model.engine import Engine, TorchEngine
@@ -229,14 +229,10 @@ def encode_clip(
             encoded = whole.encode(chunk, part)
             yield from (take(encoded, slice(i, i + 1)) for i in range(len(chunk)))
             continue
-        seen: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-        images = [(i, reader.image(s.frame)) for i, s in enumerate(chunk) if s.frame is not None]
-        if images:
-            rays = np.repeat(reader.rays[None], len(images), axis=0)
-            tokens, heat = engine.see(np.stack([image for _, image in images]), rays)
-            seen = {i: (tokens[k : k + 1], heat[k : k + 1]) for k, (i, _) in enumerate(images)}
-        for i, s in enumerate(chunk):
-            yield encode_frame(engine, reader, s, part.features[i], bool(part.known[i]), seen.get(i))
+        tokens, maps = see_frames(engine, reader, [s.frame for s in chunk])
+        for i, (s, heat) in enumerate(zip(chunk, maps, strict=True)):
+            seen = None if heat is None else (tokens[i : i + 1], heat[None])
+            yield encode_frame(engine, reader, s, part.features[i], bool(part.known[i]), seen)
 
 
 def encode_sensors(

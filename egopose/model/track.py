@@ -7,7 +7,9 @@ motion when that is known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from egopose.errors import EgoposeError
 from egopose.model.config import ModelConfig
 from egopose.model.numeric import StepArrays
 from egopose.model.rays import HAND_RADIUS_M, RAY_CHANNELS, Fit, HandCrop, image_rays, normalise
+
+if TYPE_CHECKING:
+    from egopose.model.engine import Engine
 
 Array = NDArray[np.float64]
 
@@ -191,6 +196,23 @@ class FrameReader:
     def remember(self, step: StepArrays, T_world_camera: Array | None) -> None:
         """Keep where this frame's hands were, for the next one."""
         self._pose, self._centres = T_world_camera, _hands_seen(step)
+
+
+def see_frames(
+    engine: Engine, reader: FrameReader, frames: Sequence[NDArray[np.uint8] | None]
+) -> tuple[NDArray[np.float32], list[NDArray[np.float32] | None]]:
+    """Encode N images together: tokens (N, M, C), zeros where there is no image, and the hand map of each or None."""
+    tokens = np.zeros((len(frames), reader.rays.shape[0] ** 2, engine.config.dim), dtype=np.float32)
+    maps: list[NDArray[np.float32] | None] = [None] * len(frames)
+    images = {i: reader.image(frame) for i, frame in enumerate(frames) if frame is not None}
+    if images:
+        there = list(images)
+        tokens[there], heat = engine.see(
+            np.stack(list(images.values())), np.repeat(reader.rays[None], len(images), axis=0)
+        )
+        for i, one in zip(there, heat, strict=True):
+            maps[i] = one
+    return tokens, maps
 
 
 def seen_centres(steps: StepArrays) -> Array:

@@ -281,10 +281,7 @@ class RenderedSource:
                 uv = np.array([[rng.uniform(0, side[0] - 1), rng.uniform(0, side[1] - 1)]])
                 place = reader.camera.unproject(uv)[0] * rng.uniform(0.25, 0.7)
         place = (place + 0.01 * rng.standard_normal(3)) * np.exp(0.08 * rng.standard_normal())
-        if not np.isfinite(place).all() or np.linalg.norm(place) < 0.05:
-            return None
-        uv = reader.camera.project(place[None], frame="camera")
-        return place if bool(reader.camera.in_image(uv)[0]) else None
+        return place if reader.in_reach(place) else None
 
 
 def spread(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> Array:

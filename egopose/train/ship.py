@@ -63,7 +63,7 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
 
 
 def halfway(before: Path, run: Path) -> EgoPoseNet:
-    """The network halfway between some weights and the end of a run that started from them.
+    """The network halfway between some weights and where a run that started from them stands.
 
     What a run gains stays where it lies, what it loses comes back in part (Wortsman et al., Model soups, 2022).
 
@@ -72,7 +72,7 @@ def halfway(before: Path, run: Path) -> EgoPoseNet:
         run: Folder of the run; its last averaged weights count, not those that scored best.
 
     Raises:
-        EgoposeError: The run has not come to its end in this folder, or is of another network.
+        EgoposeError: The run left no checkpoint that can be read, or is of another network.
     """
     import torch
 
@@ -120,9 +120,12 @@ def ship(
     if not stages:
         raise EgoposeError(f"{work}: no stage has weights yet; train first")
     stage = stages[-1]
-    weights = load_weights(work / stage / "best.safetensors")
-    record = stage_record(work / stage)
-    model = weights.model() if before is None else halfway(before, work / stage)
+    records = {done: stage_record(work / done) for done in stages}
+    if before is None:
+        weights = load_weights(work / stage / "best.safetensors")
+        model, picked = weights.model(), weights.notes.get("steps")
+    else:
+        model, picked = halfway(before, work / stage), records[stage]["steps"]
     clips = load_motion(motion)
     calibration = calibrate_body(model, clips)
     scores: dict[str, float] = {**held_out_scores(model, clips), **calibration}
@@ -137,9 +140,9 @@ def ship(
         "trained": list(TRAINED[stage]),
         "stages": {
             **_earlier(folder / f"{name}.safetensors", called),
-            **{f"{stage}, {called}": stage_record(work / stage) for stage in stages},
+            **{f"{done}, {called}": record for done, record in records.items()},
         },
-        "picked_at_step": weights.notes.get("steps") if before is None else record["steps"],
+        "picked_at_step": picked,
         "halfway_from": None if before is None else load_weights(before).sha256,
         "held_out": {k: round(float(v), 4) for k, v in scores.items()},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
@@ -209,6 +212,12 @@ def model_card(name: str, notes: dict[str, Any], size: int, digest: str, half: b
     stages = "\n".join(
         f"- {s}: {r['steps']} steps, {r['seconds'] / 60:.0f} minutes" for s, r in notes["stages"].items()
     )
+    before = notes.get("halfway_from")
+    halfway_from = (
+        f"\n\nThe last round's end and the weights it started from (`{before}`), averaged half and half."
+        if before
+        else ""
+    )
     numbers = "\n".join(f"| {key} | {value:.3f} |" for key, value in sorted(held.items()))
     pictures = " Rendered frames: a CC0 body, procedural fingers, lenses, rooms and light." if seen else ""
     limits = (
@@ -222,7 +231,7 @@ def model_card(name: str, notes: dict[str, Any], size: int, digest: str, half: b
 
 Network weights of egopose, {size / 1e6:.1f} MB, {"float16" if half else "float32"}, tensors hash `{digest}`.
 
-Trained parts: {", ".join(trained)}.
+Trained parts: {", ".join(trained)}.{halfway_from}
 
 ## Data and licence
 
