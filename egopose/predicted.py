@@ -13,14 +13,12 @@ from egopose import __version__, rigid
 from egopose.clip_steps import Steps
 from egopose.errors import EgoposeError
 from egopose.hands import HandEstimates, merge
+from egopose.model.errorbars import bar_axes, covariances
 from egopose.model.headmotion import canonical_rotation
 from egopose.model.numeric import Said
 from egopose.pose import JointStatus, PoseSequence
 from egopose.postsmooth import AGILITY, smooth_path
 from egopose.skeleton import BODY17, BODY17_HANDS
-
-SIGMA_PER_SCALE = 2.0
-"""Per-axis standard deviation of the density exp(-r / b) in space, over b."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Inputs:
     trajectory: bool
     imu: bool
     floor_z: float | None
-    sigma_factor: NDArray[np.float32]  # (3, 59), rows as in model.numeric.SIGMA_ROWS
+    sigma_factor: NDArray[np.float32]  # (3, 59, 3), rows as in model.numeric.SIGMA_ROWS, axes as in model.errorbars
     missing_poses: str
     hands: Mapping[str, Any] | None = None
     smooth: bool = False
@@ -72,7 +70,7 @@ def build_sequence(
         steps: Times, poses and camera of the same steps.
         inputs: For provenance and calibration.
         space: "world", "head", "camera" or None.
-        hands: Found by something else, to be merged in; the result then has full covariances.
+        hands: Found by something else, to be merged in.
 
     Raises:
         EgoposeError: The frame is not known, or the world was asked for without a trajectory.
@@ -86,38 +84,35 @@ def build_sequence(
     if steps.camera is not None and inputs.images:
         seen = steps.camera.visible(xyz, frame="camera") & (said.visible > 0)
     blind, hidden, in_view = inputs.sigma_factor
-    factor = np.where(seen, in_view, hidden if inputs.images else blind)
-    sigma = np.asarray(SIGMA_PER_SCALE * np.exp(said.log_scale) * factor, dtype=np.float64)
+    factors = np.where(seen[..., None], in_view, hidden if inputs.images else blind)
+    covariance = covariances(said.log_scale, factors, bar_axes(xyz, said.up, seen))
     if "hands" not in inputs.trained:
         # only the wrist is known: the body says where it is
         wrists = BODY17_HANDS.indices(["left_hand_wrist", "right_hand_wrist"])
         fingers = np.setdiff1d(np.arange(BODY17.n_joints, BODY17_HANDS.n_joints), wrists)
         xyz[:, fingers] = np.nan
-        body = BODY17_HANDS.indices(["left_wrist", "right_wrist"])
-        sigma[:, wrists] = sigma[:, body]
-    covariance = None
+        covariance[:, wrists] = covariance[:, BODY17_HANDS.indices(["left_wrist", "right_wrist"])]
     if hands is not None:
-        xyz, covariance, found = merge(xyz, sigma[..., None, None] ** 2 * np.eye(3), hands)
+        xyz, covariance, found = merge(xyz, covariance, hands)
         seen |= found
     if inputs.smooth:
-        xyz = _smoothed(xyz, sigma[..., None, None] ** 2 * np.eye(3) if covariance is None else covariance, steps)
-    if covariance is not None:
-        R = T_space_camera[:, None, :3, :3]
-        covariance = R @ covariance @ np.swapaxes(R, -1, -2)
-        sigma = np.sqrt(np.trace(covariance, axis1=-2, axis2=-1) / 3)
+        xyz = _smoothed(xyz, covariance, steps)
+    R = T_space_camera[:, None, :3, :3]
+    covariance = R @ covariance @ np.swapaxes(R, -1, -2)
+    sigma = np.sqrt(np.trace(covariance, axis1=-2, axis2=-1) / 3)
     xyz = rigid.transform_points(T_space_camera, xyz)
     lost: NDArray[np.bool_] = np.asarray(~np.isfinite(xyz).all(axis=-1))
     status = np.where(seen, np.uint8(JointStatus.OK), np.uint8(JointStatus.OUT_OF_VIEW))
     status[lost] = JointStatus.MISSING
     sigma = np.where(lost, np.nan, sigma)
-    spread = None if covariance is None else np.where(lost[..., None, None], np.nan, covariance).astype(np.float32)
+    covariance = np.where(lost[..., None, None], np.nan, covariance)
     return PoseSequence(
         skeleton=BODY17_HANDS,
         frames=steps.frames,
         times_s=steps.times_s,
         xyz=xyz.astype(np.float32),
         sigma=sigma.astype(np.float32),
-        covariance=spread,
+        covariance=covariance.astype(np.float32),
         status=status.astype(np.uint8),
         space=f"camera:{camera}" if space == "camera" else space,
         provenance=inputs.provenance(None if steps.camera is None else f"{camera} ({steps.camera.model})"),

@@ -195,7 +195,10 @@ def test_prediction_with_hands(predictor: Predictor, painted: None) -> None:
     plain = predictor.predict(clip, space="camera")
     body = [j for j in range(17) if j != BODY17_HANDS.index("right_wrist")]
     np.testing.assert_array_equal(plain.xyz[:, body], out.xyz[:, body])
-    assert plain.covariance is None
+    # the found hand is known better than the guessed one, the rest as well as before
+    assert plain.covariance is not None
+    np.testing.assert_array_equal(plain.covariance[:, body], out.covariance[:, body])
+    assert np.trace(plain.covariance[0, joints[0]]) > np.trace(C)
 
 
 def test_streamed_hands(predictor: Predictor, painted: None) -> None:

@@ -47,6 +47,26 @@ def test_trajectory_alone(predictor: Predictor) -> None:
     assert (np.asarray(out.status) == JointStatus.OUT_OF_VIEW).all()
     assert out.sigma is not None
     assert (out.sigma > 0).all()
+    # the error bar as one number is that of the covariance
+    assert out.covariance is not None
+    assert (np.linalg.eigvalsh(out.covariance.astype(float)) > 0).all()
+    np.testing.assert_allclose(out.sigma**2, np.trace(out.covariance, axis1=-2, axis2=-1) / 3, rtol=1e-4)
+
+
+def test_error_bars_have_their_own_length_along_each_axis(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    t, T = walk(6)
+    clip = Clip(trajectory=Trajectory(t, T))
+    monkeypatch.setattr(predictor.engine, "sigma_factor", np.ones((3, 59, 3), np.float32))
+    plain = predictor.predict(clip, space="head")
+    monkeypatch.setattr(predictor.engine, "sigma_factor", np.tile(np.float32([1, 2, 3]), (3, 59, 1)))
+    longer = predictor.predict(clip, space="head")
+    assert plain.covariance is not None
+    # without images the axes are those of the head frame: forward, left, up
+    variance = plain.sigma.astype(float)[..., None, None] ** 2 * np.eye(3)  # type: ignore[union-attr]
+    np.testing.assert_allclose(plain.covariance, variance, rtol=1e-4, atol=1e-8)
+    np.testing.assert_allclose(longer.covariance, variance * np.diag([1, 4, 9]), rtol=1e-4, atol=1e-7)
 
 
 def test_spaces_agree(predictor: Predictor) -> None:
@@ -290,6 +310,25 @@ def test_crops_look_where_they_should() -> None:
     assert known.mean() == pytest.approx(0.75, abs=0.01)
 
 
+@pytest.mark.parametrize("size", [(1920, 1080), (1408, 1408), (512, 384), (641, 481), (1000, 2), (120, 90)])
+def test_a_fitted_frame_is_the_average_of_its_pixels(size: tuple[int, int]) -> None:
+    from egopose.model.rays import Fit
+
+    fit = Fit(size, 192)
+    x, y = np.meshgrid(np.linspace(0, 1, size[0]), np.linspace(0, 1, size[1]))
+    frame = np.stack([255 * x, 255 * y, 127 + 100 * np.sin(6 * x + 4 * y)], axis=-1).round().astype(np.uint8)
+    (width, height), (left, top) = fit.inner, fit.offset
+    got = fit.image(frame)
+    inside = np.zeros(got.shape[:2], dtype=bool)
+    inside[top : top + height, left : left + width] = True
+    assert not got[~inside].any()
+    # what an area filter over the whole of it gives, to rounding
+    import cv2
+
+    whole = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if fit.scale < 1 else cv2.INTER_LINEAR)
+    assert np.abs(got[inside].reshape(height, width, 3).astype(int) - whole).max() <= 3
+
+
 def test_hand_finder_places_a_lost_hand() -> None:
     from egopose.model.rays import Fit
     from egopose.model.track import DISTANCE_UNIT_M, heat_peaks
@@ -338,3 +377,24 @@ def test_one_hand_is_not_taken_for_both() -> None:
     np.testing.assert_allclose(more[0], near, atol=1e-5)
     # what something else has found is believed
     assert all(place is not None for place in reader.centres(heat(near, 1.0), None, (near, right)))
+
+
+def test_a_crop_of_a_large_frame_skips_no_pixel() -> None:
+    import cv2
+
+    from egopose.model.rays import HandCrop
+
+    # stripes finer than a crop's pixel: skipping gives stripes, averaging grey
+    side = 1024
+    camera = Camera.pinhole(900.0, [(side - 1) / 2] * 2, (side, side), name="ego")
+    striped = np.zeros((side, side, 3), np.uint8)
+    striped[:, ::2] = 200
+    crop = HandCrop.aimed(np.array([0.02, -0.01, 0.3]))
+    np.testing.assert_allclose(crop.image(striped, camera, 96, mirror=False), 100, atol=1)
+    # a smooth picture comes out as a fine crop of it that is averaged, whichever way
+    x, y = np.meshgrid(np.linspace(0, 20, side), np.linspace(0, 9, side))
+    smooth = np.stack([127 + 100 * np.sin(x), 127 + 100 * np.cos(y), 60 + 50 * np.sin(x + y)], axis=-1).astype(np.uint8)
+    for mirror in (False, True):
+        fine = crop.image(smooth, camera, 768, mirror=mirror)
+        mean = cv2.resize(fine, (96, 96), interpolation=cv2.INTER_AREA).astype(int)
+        assert np.abs(crop.image(smooth, camera, 96, mirror=mirror) - mean).max() <= 4

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from egopose.errors import EgoposeError
-from egopose.model.weights import load_weights
+from egopose.model.weights import load_weights, save_weights
 from egopose.skeleton import BODY17
-from egopose.train.ship import halfway, ship, training_log
+from egopose.train.ship import halfway, recalibrate, ship, training_log
 from egopose.train.stages import run_training
 from egopose.train.windows import load_motion
 from tests.test_train_loop import clips, config
@@ -67,6 +67,30 @@ def test_a_round_ships_with_its_card_and_keeps_what_is_told_of_the_last(tmp_path
     assert "6 steps, 0 minutes of training on this machine." in log
     assert "4 steps, " not in log
     assert log.count("| step | minutes |") == 2
+
+
+def test_error_bars_are_set_anew_and_nothing_else(tmp_path: Path) -> None:
+    train, held = motion_file(tmp_path / "train.npz", ("a", "b")), motion_file(tmp_path / "val.npz", ("c",))
+    values = {"motion": [str(train)], "held_out_motion": [str(held)], "steps": 2, "eval_every": 1, "log_every": 1}
+    run_training(config(tmp_path / "run" / "motion", **values))
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    ship(tmp_path / "run", ["motion"], folder, "nano", "first round", motion=held)
+    path = folder / "nano.safetensors"
+    before = load_weights(path)
+    spoilt = before.model()
+    spoilt.sigma_factor.mul_(3)  # type: ignore[operator]
+    save_weights(path, spoilt, notes=before.notes)
+    text = recalibrate(folder, "nano", motion=held)
+    after = load_weights(path)
+    assert "coverage50" in text
+    assert after.notes["stages"] == before.notes["stages"]
+    assert f"`{after.sha256}`" in (folder / "nano.md").read_text()
+    for name, value in before.state.items():
+        if name == "sigma_factor":
+            torch.testing.assert_close(after.state[name], value, rtol=0.02, atol=0)
+        else:
+            torch.testing.assert_close(after.state[name], value, rtol=2e-3, atol=1e-4)
 
 
 def test_what_ships_can_lie_halfway_from_where_a_run_started(tmp_path: Path) -> None:

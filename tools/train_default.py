@@ -19,6 +19,10 @@ ships lies halfway between the fourth's weights and the fifth's:
     python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
     python tools/train_default.py ... --round 4 --work runs/nano4 --init runs/nano3/all/best.safetensors
     python tools/train_default.py ... --round 5 --work runs/nano5 --init runs/nano4/all/best.safetensors
+
+Error bars can be set anew without any training:
+
+    python tools/train_default.py --motion-data FOLDER --rendered FOLDER --recalibrate
 """
 
 from __future__ import annotations
@@ -220,6 +224,9 @@ def main() -> None:
     parser.add_argument(
         "--ship", action="store_true", help="calibrate the best weights so far and write them into the package"
     )
+    parser.add_argument(
+        "--recalibrate", action="store_true", help="only set the error bars of the shipped weights anew"
+    )
     options = parser.parse_args()
     known = ROUNDS[options.round - 1]
     if (options.init is None) != (options.round == 1):
@@ -231,11 +238,16 @@ def main() -> None:
         parser.error("--render, and rounds after the first, need a folder: --rendered")
 
     from egopose.errors import EgoposeError
-    from egopose.train.ship import ship, training_log
+    from egopose.train.ship import recalibrate, ship, training_log
 
+    folder, motion = ROOT / "egopose" / "weights", options.motion_data / "val.npz"
+    val, bars = (None if options.rendered is None else options.rendered / name for name in ("val", "bars"))
     try:
         if options.render:
             render(options.motion_data, options.rendered)
+        if options.recalibrate:
+            print(recalibrate(folder, options.size, motion=motion, rendered=val, bars=bars))
+            return
         train(options, known)
         if options.ship:
             reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
@@ -244,11 +256,8 @@ def main() -> None:
             called = f"{ORDINALS[options.round - 1]} round"
             print(
                 ship(
-                    options.work, reached, ROOT / "egopose" / "weights", options.size, called,
-                    motion=options.motion_data / "val.npz",
-                    rendered=None if options.rendered is None else options.rendered / "val",
-                    bars=options.rendered / "bars" if known is FIFTH else None,
-                    before=options.init if known is FIFTH else None,
+                    options.work, reached, folder, options.size, called, motion=motion, rendered=val,
+                    bars=bars if known is FIFTH else None, before=options.init if known is FIFTH else None,
                 )
             )  # fmt: skip
             machine = f"{platform.machine()}, {os.cpu_count()} shared cores"

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from egopose.model.config import ModelConfig
 from egopose.model.encoder import MobileEncoder
 from egopose.model.headmotion import HEAD_FEATURES
-from egopose.model.heads import HandEstimate, HandHead, Output, StepHeads
+from egopose.model.heads import N_JOINTS, HandEstimate, HandHead, Output, StepHeads
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.numeric import SIGMA_ROWS
 from egopose.model.rays import RAY_CHANNELS
@@ -167,8 +167,8 @@ class EgoPoseNet(nn.Module):
             window_s=config.window_s, ring=config.ring, dropout=config.dropout,
         )  # fmt: skip
         self.heads = StepHeads(dim)
-        # factors of sigma found on held-out subjects
-        self.register_buffer("sigma_factor", torch.ones(len(SIGMA_ROWS), 59))
+        # factors of sigma along each axis of errorbars.bar_axes, found on held-out subjects
+        self.register_buffer("sigma_factor", torch.ones(len(SIGMA_ROWS), N_JOINTS, 3))
         # what both maps say of hands together, over neighbouring cells; built last, so that a seed gives all other
         # parts what it gave them before this one came
         wide = FINDER_CHANNELS

@@ -22,7 +22,7 @@ from egopose.skeleton import BODY17_HANDS
 Array = NDArray[np.float32]
 
 MANIFEST = "network.json"
-FORMAT, VERSION = "egopose-onnx", 3
+FORMAT, VERSION = "egopose-onnx", 4
 GRAPHS = ("see", "encode", "push", "read")
 _STEP = ("token", "up", "up_known", "height", "hand_query", "hand_wrist", "hand_offsets", "hand_logit", "hand_known")
 _FRAME = (
@@ -101,7 +101,9 @@ class OnnxEngine:
         except (TypeError, ValueError, OverflowError):
             factors = np.empty(0)
         fits = (
-            factors.shape == (len(SIGMA_ROWS), BODY17_HANDS.n_joints) and (factors > 0).all() and (factors < 1e6).all()
+            factors.shape == (len(SIGMA_ROWS), BODY17_HANDS.n_joints, 3)
+            and (factors > 0).all()
+            and (factors < 1e6).all()
         )
         config = manifest.get("config")
         if not (isinstance(graphs, dict) and isinstance(notes, dict) and isinstance(config, dict) and fits):

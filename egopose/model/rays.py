@@ -79,7 +79,10 @@ class Fit:
         small = frame
         if (width, height) != self.size:
             shrink = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
-            small = cv2.resize(frame, (width, height), interpolation=shrink)
+            # halves are several times as fast as other ratios, and averages of averages the same to rounding
+            while all(n % 2 == 0 and n >= 2 * least for n, least in zip(small.shape, (height, width), strict=False)):
+                small = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=shrink)
+            small = cv2.resize(small, (width, height), interpolation=shrink)
         square = np.zeros((self.side, self.side, 3), dtype=np.uint8)
         left, top = self.offset
         square[top : top + height, left : left + width] = small
@@ -158,18 +161,41 @@ class HandCrop:
     def image(self, frame: NDArray[np.uint8], camera: Camera, side: int, *, mirror: bool) -> NDArray[np.uint8]:
         """Resample the frame (H, W, 3) into the crop (side, side, 3); a left hand is mirrored to look like a right.
 
-        The remap table is projected on a coarse grid and enlarged: lenses are smooth over a crop.
+        The remap table is projected on a coarse grid and enlarged: lenses are smooth over a crop. Where the frame has
+        more than two pixels to one of the crop, its part is halved first, so that none is skipped.
         """
         cv2 = import_cv2()
         coarse = max(9, side // 8 + 1)
         at = np.linspace(-1 + 1 / side, 1 - 1 / side, coarse)
         grid = np.stack([*np.meshgrid(at, at), np.full((coarse, coarse), self.focal)], axis=-1)
         points = grid.reshape(-1, 3) @ self.R_camera_crop.T
-        uv = camera.project(points, frame="camera").astype(np.float32).reshape(coarse, coarse, 2)
-        uv = np.where(np.isfinite(uv), uv, np.float32(-1e4))
+        uv = camera.project(points, frame="camera").reshape(coarse, coarse, 2)
+        frame, uv = _shrunk(frame, uv, side)
+        uv = np.where(np.isfinite(uv), uv, -1e4).astype(np.float32)
         # sample the coarse table exactly at its own nodes
         where = np.linspace(0, coarse - 1, side, dtype=np.float32)
         gx, gy = np.meshgrid(where, where)
         table = cv2.remap(uv, gx, gy, cv2.INTER_LINEAR)
         crop = cv2.remap(frame, table[..., 0], table[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
         return np.ascontiguousarray(crop[:, ::-1]) if mirror else crop
+
+
+def _shrunk(frame: NDArray[np.uint8], uv: Array, side: int) -> tuple[NDArray[np.uint8], Array]:
+    """The part of a frame that a table of pixels (k, k, 2) covers, halved while two of its pixels make one of the
+    crop's; and the table in it."""
+    cv2 = import_cv2()
+    apart = np.linalg.norm(np.diff(uv, axis=1), axis=-1) * (uv.shape[1] - 1) / (side - 1)
+    ratio = float(np.median(apart[np.isfinite(apart)])) if np.isfinite(apart).any() else 1.0
+    if ratio < 2:
+        return frame, uv
+    # room for a neighbour on either side after the last halving
+    room = int(2 * ratio) + 2
+    low = np.clip(np.floor(np.nanmin(uv, axis=(0, 1))).astype(int) - room, 0, None)
+    high = np.clip(np.ceil(np.nanmax(uv, axis=(0, 1))).astype(int) + room, 0, frame.shape[1::-1])
+    part = frame[low[1] : high[1], low[0] : high[0]]
+    uv = uv - low
+    while ratio >= 2 and min(part.shape[:2]) >= 2:
+        part = part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2]
+        part = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        uv, ratio = (uv + 0.5) / 2 - 0.5, ratio / 2
+    return part if part.size else frame[:1, :1], uv

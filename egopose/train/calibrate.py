@@ -1,4 +1,4 @@
-"""Error bars that mean what they say: one factor per joint, found on people who were not trained on."""
+"""Error bars that mean what they say: factors per joint and axis, found on people who were not trained on."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ def sigma_factors(error: ArrayLike, sigma: ArrayLike, seen: ArrayLike, *, share:
     """Factors on sigma after which a normal interval of the given share holds that share of the errors.
 
     Args:
-        error: (N, J, 3) predicted minus true, metres, NaN without label.
+        error: (N, J, 3) predicted minus true along the axes of the error bars, metres, NaN without label.
         sigma: (N, J) predicted standard deviation per axis, metres.
         seen: (N, J) bool, whether the joint was in view.
         share: Between the 50 and 90 per cent that are reported, so that neither is favoured.
 
     Returns:
-        (2, J) float32: row 0 for joints out of view, row 1 in view; 1 where there are fewer than 100 labels.
+        (2, J, 3) float32, per axis: row 0 for joints out of view, row 1 in view; 1 where there are fewer than
+        :data:`FEWEST` labels.
     """
     from scipy.stats import norm
 
     error, sigma, seen = np.asarray(error, float), np.asarray(sigma, float), np.asarray(seen, bool)
     target = norm.ppf(0.5 + share / 2)
     ratio = np.abs(error) / sigma[..., None]
-    out = np.ones((2, sigma.shape[1]), dtype=np.float32)
+    out = np.ones((2, *error.shape[1:]), dtype=np.float32)
     for row in range(2):
         for joint in range(sigma.shape[1]):
-            some = ratio[seen[:, joint] == bool(row), joint].ravel()
-            some = some[np.isfinite(some)]
-            if some.size >= 100:
-                out[row, joint] = np.quantile(some, share) / target
+            some = ratio[seen[:, joint] == bool(row), joint]
+            some = some[np.isfinite(some).all(axis=-1)]
+            if len(some) >= FEWEST:
+                out[row, joint] = np.quantile(some, share, axis=0) / target
     return out
 
+
+FEWEST = 30
+"""Labels below which a joint keeps its own sigma."""
 
 ASKED = ((0.5, 0.05), (0.9, 0.05))
 """Shares that are reported, and by how much each may be off."""
@@ -52,8 +56,9 @@ def common_scales(error: ArrayLike, sigma: ArrayLike, said: ArrayLike, seen: Arr
     largest of the four misses (50 and 90 per cent, truly in and out of view) as small as it gets.
 
     Args:
-        error: (N, J, 3) predicted minus true, metres, NaN without label.
-        sigma: (N, J) standard deviation per axis, metres, with the joints' own factors.
+        error: (N, J, 3) predicted minus true, metres, along the axes on which intervals are reported; NaN without
+            label.
+        sigma: (N, J, 3) standard deviation along them, metres, with the joints' own factors.
         said: (N, J) bool, whether the joint is said to be in view.
         seen: (N, J) bool, whether it is.
 
@@ -64,7 +69,7 @@ def common_scales(error: ArrayLike, sigma: ArrayLike, said: ArrayLike, seen: Arr
 
     error, sigma = np.asarray(error, float), np.asarray(sigma, float)
     said, seen = np.asarray(said, bool), np.asarray(seen, bool)
-    ratio = np.abs(error) / sigma[..., None]
+    ratio = np.abs(error) / sigma
     # of those said to be out of view and in view: how many lie inside at each scale
     inside = np.zeros((2, 2, len(ASKED), SCALES.size))
     total = np.zeros((2, 2))
@@ -89,10 +94,10 @@ def common_scales(error: ArrayLike, sigma: ArrayLike, said: ArrayLike, seen: Arr
 
 
 def coverage(error: ArrayLike, sigma: ArrayLike, share: float) -> float:
-    """Share of coordinates inside the central normal interval of a given share."""
+    """Share of coordinates (N, J, 3) inside the central normal interval of a given share; sigma (N, J, 3)."""
     from scipy.stats import norm
 
     error, sigma = np.asarray(error, float), np.asarray(sigma, float)
-    inside = np.abs(error) <= norm.ppf(0.5 + share / 2) * sigma[..., None]
-    counted = np.isfinite(error) & np.isfinite(sigma)[..., None]
+    inside = np.abs(error) <= norm.ppf(0.5 + share / 2) * sigma
+    counted = np.isfinite(error) & np.isfinite(sigma)
     return float(inside[counted].mean()) if counted.any() else float("nan")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from egopose import rigid
 from egopose.clip import Clip
 from egopose.metrics import mpjpe, mpjve, pa_mpjpe
 from egopose.model.engine import TorchEngine
+from egopose.model.errorbars import across, bar_axes, deviations
 from egopose.model.network import EgoPoseNet
 from egopose.pose import JointStatus, PoseSequence
 from egopose.predict import Mode, Predictor
@@ -110,35 +113,63 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
     blind = factor[:1].clone()
     factor.fill_(1.0)
     # without images nothing is said to be in view
-    error, sigma, said, _ = _errors(model, clips, images=False)
-    blind[0, HANDS] = torch.from_numpy(sigma_factors(error, sigma, said)[0, HANDS])
-    error, sigma, said, seen = _errors(model, clips, images=True)
-    found = sigma_factors(error, sigma, said)
-    scales = common_scales(error, sigma * np.where(said, found[1], found[0]), said, seen)
-    found *= np.array(scales, dtype=np.float32)[:, None]
-    factor.copy_(torch.cat([blind, torch.from_numpy(found)]))
-    sigma = sigma * np.where(said, found[1], found[0])
+    found = _errors(model, clips, images=False)
+    blind[0, HANDS] = torch.from_numpy(sigma_factors(found.along, found.sigma, found.said)[0, HANDS])
+    found = _errors(model, clips, images=True)
+    factors = sigma_factors(found.along, found.sigma, found.said)
+    sigma = found.camera_sigma(factors)
+    scales = common_scales(found.error, sigma, found.said, found.seen)
+    factors *= np.array(scales, dtype=np.float32)[:, None, None]
+    factor.copy_(torch.cat([blind, torch.from_numpy(factors)]))
+    sigma = found.camera_sigma(factors)
     return {
-        f"coverage{round(100 * share)}_{name}": coverage(np.where(some[..., None], error, np.nan), sigma, share)
+        f"coverage{round(100 * share)}_{name}": coverage(np.where(some[..., None], found.error, np.nan), sigma, share)
         for share in (0.5, 0.9)
-        for name, some in (("in_view", seen), ("out_of_view", ~seen))
+        for name, some in (("in_view", found.seen), ("out_of_view", ~found.seen))
     }
 
 
-def _errors(
-    model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool
-) -> tuple[Array, Array, NDArray[np.bool_], NDArray[np.bool_]]:
-    """Errors (N, 59, 3) in camera axes, sigmas (N, 59), which joints are said to be in view and which are."""
+class Errors(NamedTuple):
+    """Errors of N frames with what was said about them, factors of error bars all 1.
+
+    Attributes:
+        error: (N, 59, 3) predicted minus true, metres, camera axes, NaN without label.
+        sigma: (N, 59) metres.
+        axes: (N, 59, 3, 3) of the error bars, columns, in camera axes.
+        said: (N, 59) bool, said to be in view.
+        seen: (N, 59) bool, in view.
+    """
+
+    error: Array
+    sigma: Array
+    axes: Array
+    said: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+
+    @property
+    def along(self) -> Array:
+        """Errors along the axes of the error bars."""
+        return np.asarray(np.einsum("njba,njb->nja", self.axes, self.error))
+
+    def camera_sigma(self, factors: NDArray[np.float32]) -> Array:
+        """Standard deviations (N, 59, 3) along camera axes with factors (2, 59, 3) for out of view and in view."""
+        return across(self.axes, self.sigma[..., None] * np.where(self.said[..., None], factors[1], factors[0]))
+
+
+def _errors(model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool) -> Errors:
+    """Errors of all frames; factors of error bars must be 1."""
     rows = []
     for clip, sequence in rendered_sequences(model, clips, images=images):
-        assert sequence.sigma is not None
+        assert sequence.covariance is not None
         assert sequence.status is not None
-        sigma = sequence.sigma.astype(np.float64)
+        T_camera_world = rigid.invert(clip.T_world_camera)
         # where sigmas are predicted and most errors lie along one axis, the depth
-        error = np.einsum("tji,tkj->tki", clip.T_world_camera[:, :3, :3], sequence.xyz - clip.joints)
-        rows.append((error, sigma, sequence.status == JointStatus.OK, clip.visible == 1))
-    error, sigma, said, seen = (np.concatenate(values) for values in zip(*rows, strict=True))
-    return error, sigma, said, seen
+        xyz = rigid.transform_points(T_camera_world, sequence.xyz.astype(np.float64))
+        error = xyz - rigid.transform_points(T_camera_world, clip.joints)
+        said = sequence.status == JointStatus.OK
+        axes = bar_axes(xyz, T_camera_world[:, :3, 2], said)
+        rows.append((error, deviations(sequence.covariance)[..., 0], axes, said, clip.visible == 1))
+    return Errors(*(np.concatenate(values) for values in zip(*rows, strict=True)))
 
 
 def rendered_table(weights: str, folder: str | os.PathLike[str]) -> dict[str, dict[str, dict[str, float]]]:
@@ -153,7 +184,6 @@ def rendered_table(weights: str, folder: str | os.PathLike[str]) -> dict[str, di
         without head poses can be told from the others. Rows with images are absent when these weights were not
         trained on any.
     """
-    from egopose import rigid
     from egopose.model.weights import from_pretrained
     from egopose.train.rendered_files import load_rendered
 

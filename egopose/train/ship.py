@@ -13,6 +13,8 @@ import numpy as np
 
 from egopose.errors import EgoposeError
 from egopose.files import atomic_write, read_text
+from egopose.model.errorbars import across, deviations
+from egopose.model.headmotion import canonical_from_world
 from egopose.model.network import EgoPoseNet
 from egopose.model.weights import load_weights, save_weights
 from egopose.train.calibrate import common_scales, coverage, sigma_factors
@@ -48,18 +50,24 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
     """Set the body rows of the network's sigma factors from held-out motion; gives the coverage reached."""
     import torch
 
-    errors, sigmas = [], []
-    model.sigma_factor.fill_(1.0)  # type: ignore[operator]
+    factor = model.sigma_factor
+    assert isinstance(factor, torch.Tensor)
+    factor.fill_(1.0)
+    rows = []
     for clip, sequence in network_sequences(model, clips):
-        errors.append(sequence.xyz[:, BODY].astype(float) - clip.joints[:, BODY])
-        assert sequence.sigma is not None
-        sigmas.append(sequence.sigma[:, BODY].astype(float))
-    error, sigma = np.concatenate(errors), np.concatenate(sigmas)
-    seen = np.zeros(sigma.shape, dtype=bool)
-    factors = sigma_factors(error, sigma, seen)[0]
-    factors *= np.float32(common_scales(error, sigma * factors, seen, seen)[0])
-    model.sigma_factor[0, BODY] = torch.from_numpy(factors)  # type: ignore[index, operator]
-    return {f"coverage{int(100 * s)}": coverage(error, sigma * factors, s) for s in (0.5, 0.9)}
+        assert sequence.covariance is not None
+        error = sequence.xyz[:, BODY].astype(float) - clip.joints[:, BODY]
+        # axes of the head frame in the world, as columns
+        axes = canonical_from_world(clip.T_world_camera)[:, None, :3, :3]
+        rows.append((error, deviations(sequence.covariance[:, BODY])[..., 0], np.broadcast_to(axes, (*error.shape, 3))))
+    error, sigma, axes = (np.concatenate(values) for values in zip(*rows, strict=True))
+    unseen = np.zeros(sigma.shape, dtype=bool)
+    factors = sigma_factors(np.einsum("njba,njb->nja", axes, error), sigma, unseen)[0]
+    # along the world's axes, on which intervals are reported
+    world = across(axes, sigma[..., None] * factors)
+    scale = common_scales(error, world, unseen, unseen)[0]
+    factor[0, BODY] = torch.from_numpy(factors * np.float32(scale))
+    return {f"coverage{int(100 * s)}": coverage(error, world * scale, s) for s in (0.5, 0.9)}
 
 
 def halfway(before: Path, run: Path) -> EgoPoseNet:
@@ -127,15 +135,7 @@ def ship(
     else:
         model, picked = halfway(before, work / stage), records[stage]["steps"]
     clips = load_motion(motion)
-    calibration = calibrate_body(model, clips)
-    scores: dict[str, float] = {**held_out_scores(model, clips), **calibration}
-    if rendered is not None and stage != "motion":
-        from egopose.train.rendered_files import load_rendered
-        from egopose.train.rendered_scores import calibrate_rendered, rendered_scores
-
-        held = load_rendered(rendered)
-        scores.update(calibrate_rendered(model, held if bars is None else [*held, *load_rendered(bars)]))
-        scores.update({f"rendered_{k}": v for k, v in rendered_scores(model, held).items()})
+    scores = _calibrated(model, clips, rendered if stage != "motion" else None, bars)
     notes = {
         "trained": list(TRAINED[stage]),
         "stages": {
@@ -144,15 +144,65 @@ def ship(
         },
         "picked_at_step": picked,
         "halfway_from": None if before is None else load_weights(before).sha256,
-        "held_out": {k: round(float(v), 4) for k, v in scores.items()},
+        "held_out": _rounded(scores),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+    return f"{_written(folder, name, model, clips, notes, scores)}, after stage {stage}; {scores}"
+
+
+def recalibrate(
+    folder: Path, name: str, *, motion: Path, rendered: Path | None = None, bars: Path | None = None
+) -> str:
+    """Set the error bars of shipped weights anew; nothing else in them changes.
+
+    Args:
+        folder: Where shipped weights live.
+        name: Size.
+        motion: Held-out motion.
+        rendered: Held-out rendered clips, which are scored.
+        bars: More of them, which help to set the error bars and nothing else.
+
+    Returns:
+        What was written, one paragraph.
+    """
+    weights = load_weights(folder / f"{name}.safetensors")
+    model, clips = weights.model(), load_motion(motion)
+    scores = _calibrated(model, clips, rendered if "images" in weights.notes["trained"] else None, bars)
+    notes = {**weights.notes, "held_out": _rounded(scores)}
+    return f"{_written(folder, name, model, clips, notes, scores)}; {scores}"
+
+
+def _calibrated(
+    model: EgoPoseNet, clips: Sequence[MotionClip], rendered: Path | None, bars: Path | None
+) -> dict[str, float]:
+    """Set all error bars of a network; gives its scores on held-out people."""
+    calibration = calibrate_body(model, clips)
+    scores: dict[str, float] = {**held_out_scores(model, clips), **calibration}
+    if rendered is not None:
+        from egopose.train.rendered_files import load_rendered
+        from egopose.train.rendered_scores import calibrate_rendered, rendered_scores
+
+        held = load_rendered(rendered)
+        scores.update(calibrate_rendered(model, held if bars is None else [*held, *load_rendered(bars)]))
+        scores.update({f"rendered_{k}": v for k, v in rendered_scores(model, held).items()})
+    return scores
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {k: round(float(v), 4) for k, v in scores.items()}
+
+
+def _written(
+    folder: Path, name: str, model: EgoPoseNet, clips: Sequence[MotionClip], notes: dict[str, Any],
+    scores: dict[str, float],
+) -> str:  # fmt: skip
+    """Write weights and their card; says what was written."""
     path = folder / f"{name}.safetensors"
     half = _half_is_equal(model, clips, scores, folder)
     digest = save_weights(path, model, notes=notes, half=half)
     with atomic_write(folder / f"{name}.md", "w") as stream:
         stream.write(model_card(name, notes, path.stat().st_size, digest, half))
-    return f"{path}: {path.stat().st_size} bytes, {'float16' if half else 'float32'}, after stage {stage}; {scores}"
+    return f"{path}: {path.stat().st_size} bytes, {'float16' if half else 'float32'}"
 
 
 def _half_is_equal(model: EgoPoseNet, clips: Sequence[MotionClip], scores: dict[str, float], folder: Path) -> bool:
