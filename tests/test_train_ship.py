@@ -91,6 +91,9 @@ def test_error_bars_are_set_anew_and_nothing_else(tmp_path: Path) -> None:
             torch.testing.assert_close(after.state[name], value, rtol=0.02, atol=0)
         else:
             torch.testing.assert_close(after.state[name], value, rtol=2e-3, atol=1e-4)
+    save_weights(path, spoilt, notes={**before.notes, "trained": ["body", "hands", "images"]})
+    with pytest.raises(EgoposeError, match="takes rendered clips"):
+        recalibrate(folder, "nano", motion=held)
 
 
 def test_what_ships_can_lie_halfway_from_where_a_run_started(tmp_path: Path) -> None:

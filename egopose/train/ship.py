@@ -164,10 +164,17 @@ def recalibrate(
 
     Returns:
         What was written, one paragraph.
+
+    Raises:
+        EgoposeError: The weights read images and no rendered clips are given.
     """
-    weights = load_weights(folder / f"{name}.safetensors")
+    path = folder / f"{name}.safetensors"
+    weights = load_weights(path)
+    images = "images" in weights.notes.get("trained", ())
+    if images and rendered is None:
+        raise EgoposeError(f"{path}: these weights read images; setting their error bars takes rendered clips as well")
     model, clips = weights.model(), load_motion(motion)
-    scores = _calibrated(model, clips, rendered if "images" in weights.notes["trained"] else None, bars)
+    scores = _calibrated(model, clips, rendered if images else None, bars)
     notes = {**weights.notes, "held_out": _rounded(scores)}
     return f"{_written(folder, name, model, clips, notes, scores)}; {scores}"
 
