@@ -58,7 +58,6 @@ def rates(clips: Sequence[Any], model: Any) -> dict[str, float]:
 def motion_rows(folder: Path, weights: str) -> dict[str, Any]:
     """The table of head motion alone."""
     from egopose.metrics import jitter
-    from egopose.model.errorbars import deviations
     from egopose.model.weights import from_pretrained
     from egopose.train.calibrate import coverage
     from egopose.train.evaluate import BODY, mean_pose, nearest, network, network_sequences, ridge, score
@@ -88,7 +87,7 @@ def motion_rows(folder: Path, weights: str) -> dict[str, Any]:
     error, sigma = [], []
     for clip, sequence in network_sequences(model, held):
         error.append(sequence.xyz[:, BODY] - clip.joints[:, BODY])
-        sigma.append(deviations(sequence.covariance[:, BODY]))  # type: ignore[index]
+        sigma.append(sequence.axis_sigma[:, BODY])  # type: ignore[index]
     e, s = np.concatenate(error), np.concatenate(sigma)
     per_joint = {}
     from egopose.skeleton import BODY17

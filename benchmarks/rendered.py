@@ -69,7 +69,6 @@ def measures(said: Said) -> dict[str, Any]:
     """All columns of a row."""
     from egopose import rigid
     from egopose.metrics import jitter, mpjpe, mpjve, pa_mpjpe
-    from egopose.model.errorbars import deviations
     from egopose.skeleton import BODY12, BODY17_HANDS
     from egopose.train.calibrate import coverage
     from egopose.train.rendered import hands_shown
@@ -105,9 +104,9 @@ def measures(said: Said) -> dict[str, Any]:
             new["hand mm, camera"] = 1000 * mpjpe(mine, theirs)
         for name, values in new.items():
             rows.setdefault(name, []).append(np.asarray(values, dtype=np.float64))
-        if sequence is not None and sequence.covariance is not None:
+        if sequence is not None and sequence.axis_sigma is not None:
             spread["error"].append(xyz - true)
-            spread["sigma"].append(deviations(sequence.covariance))
+            spread["sigma"].append(sequence.axis_sigma)
             spread["seen"].append(clip.visible == 1)
     out: dict[str, Any] = {name: mean(parts) for name, parts in rows.items()}
     out["joints"] = {

@@ -186,6 +186,14 @@ class PoseSequence:
         xyz: Any = rigid.transform_points(T, self.xyz)
         return replace(self, xyz=xyz, covariance=covariance, space=space)
 
+    @property
+    def axis_sigma(self) -> NDArray[np.float64] | None:
+        """(T, J, 3) one standard deviation along each axis in metres, of covariance or sigma; None without either."""
+        if self.covariance is not None:
+            variance = np.diagonal(self.covariance, axis1=-2, axis2=-1).astype(np.float64)
+            return np.asarray(np.sqrt(np.where(variance >= 0, variance, np.nan)))
+        return None if self.sigma is None else np.repeat(self.sigma[..., None].astype(np.float64), 3, axis=-1)
+
     def replace(self, **changes: Any) -> PoseSequence:
         """A copy with some fields changed; give ``status=None`` to derive it again."""
         return replace(self, **changes)

@@ -60,6 +60,20 @@ def test_other_skeletons_get_missing_joints() -> None:
     np.testing.assert_array_equal(back.xyz, sequence().xyz)
 
 
+def test_the_error_bar_along_each_axis_comes_from_what_says_most() -> None:
+    shape = sequence().xyz.shape[:2]
+    sigma = np.full(shape, 0.02, np.float32)
+    covariance = np.tile(np.diag([1e-4, 4e-4, 9e-4]).astype(np.float32), (*shape, 1, 1))
+    covariance[0, 0, 1, 1] = -1e-12
+    assert sequence(sigma=None, covariance=None).axis_sigma is None
+    alone = sequence(sigma=sigma, covariance=None).axis_sigma
+    np.testing.assert_allclose(alone, np.full((*shape, 3), 0.02))
+    both = sequence(sigma=sigma, covariance=covariance).axis_sigma
+    assert both is not None
+    np.testing.assert_allclose(both[1:], np.broadcast_to([0.01, 0.02, 0.03], both[1:].shape), rtol=1e-5)
+    assert np.isnan(both[0, 0]).tolist() == [False, True, False]
+
+
 def test_transforming_turns_the_error_ellipsoids_too() -> None:
     T = rigid.make_transform(rigid.rotation_from_vector([0, 0, np.pi / 2]), [1, 2, 3])
     moved = sequence().transformed(T, "head")

@@ -79,15 +79,8 @@ def pair_up(pred: PoseSequence, gt: PoseSequence, joints: Sequence[str], where: 
             f"{where}: no frame number is in both: the prediction has {_span(pred)}, the reference {_span(gt)}"
         )
     a, b = pred.select(frames=frames, joints=joints), gt.select(frames=frames, joints=joints)
-    sigma: Floats | None = None
-    if a.covariance is not None:
-        # says more than one number for all axes
-        with np.errstate(invalid="ignore"):
-            sigma = np.sqrt(np.diagonal(a.covariance.astype(np.float64), axis1=-2, axis2=-1))
-    elif a.sigma is not None:
-        sigma = np.repeat(a.sigma.astype(np.float64)[..., None], 3, axis=-1)
     return Pair(
-        frames, gt.fps, a.xyz.astype(np.float64), b.xyz.astype(np.float64), sigma, np.asarray(a.status),
+        frames, gt.fps, a.xyz.astype(np.float64), b.xyz.astype(np.float64), a.axis_sigma, np.asarray(a.status),
         gt.n_frames - frames.size, pred.n_frames - frames.size,
     )  # fmt: skip
 

@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from egopose.model.headmotion import canonical_rotation
+from egopose.model.rays import ray_axes
 
 Array = NDArray[np.float64]
 
 SIGMA_PER_SCALE = 2.0
 """Per-axis standard deviation of the density exp(-r / b) in space, over b."""
-
-STEEP = 0.95
-"""Rays closer than this (as a cosine) to the camera's own y axis are turned about its z axis."""
 
 
 def bar_axes(xyz: ArrayLike, up: ArrayLike, seen: ArrayLike) -> Array:
@@ -38,11 +36,7 @@ def bar_axes(xyz: ArrayLike, up: ArrayLike, seen: ArrayLike) -> Array:
     axes = np.broadcast_to(head[:, None], (*points.shape, 3)).copy()
     far = np.linalg.norm(points, axis=-1)
     rays = visible & (far > 1e-6) & np.isfinite(far)
-    along = points[rays] / far[rays][:, None]
-    down = np.where(np.abs(along[:, 1:2]) < STEEP, [0.0, 1.0, 0.0], [0.0, 0.0, -1.0] * np.sign(along[:, 1:2]))
-    right = np.cross(down, along)
-    right /= np.linalg.norm(right, axis=-1, keepdims=True)
-    axes[rays] = np.stack([right, np.cross(along, right), along], axis=-1)
+    axes[rays] = ray_axes(points[rays] / far[rays][:, None])
     return axes
 
 
@@ -61,8 +55,3 @@ def covariances(log_scale: ArrayLike, factors: ArrayLike, axes: Array) -> Array:
 def across(axes: Array, sigma: Array) -> Array:
     """Standard deviations (..., 3) along the frame's coordinate axes of such (..., 3) along other axes (..., 3, 3)."""
     return np.asarray(np.sqrt(((axes * sigma[..., None, :]) ** 2).sum(axis=-1)))
-
-
-def deviations(covariance: ArrayLike) -> Array:
-    """Standard deviations (..., 3) along the coordinate axes of covariances (..., 3, 3)."""
-    return np.sqrt(np.diagonal(np.asarray(covariance, dtype=np.float64), axis1=-2, axis2=-1))

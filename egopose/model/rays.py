@@ -81,7 +81,7 @@ class Fit:
             shrink = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
             # halves are several times as fast as other ratios, and averages of averages the same to rounding
             while all(n % 2 == 0 and n >= 2 * least for n, least in zip(small.shape, (height, width), strict=False)):
-                small = cv2.resize(small, (small.shape[1] // 2, small.shape[0] // 2), interpolation=shrink)
+                small = _half(small)
             small = cv2.resize(small, (width, height), interpolation=shrink)
         square = np.zeros((self.side, self.side, 3), dtype=np.uint8)
         left, top = self.offset
@@ -112,6 +112,18 @@ def image_rays(camera: Camera, fit: Fit, cells: int) -> NDArray[np.float32]:
     return out.reshape(cells, cells, RAY_CHANNELS)
 
 
+def ray_axes(rays: Array) -> Array:
+    """Axes (..., 3, 3) of views along unit rays (..., 3), as columns: right, down, along the ray.
+
+    A view stays upright with respect to the frame of the rays; one straight along its y axis takes the z axis.
+    """
+    y = rays[..., 1:2]
+    down = np.where(np.abs(y) < 0.95, [0.0, 1.0, 0.0], np.sign(y) * [0.0, 0.0, -1.0])
+    right = np.cross(down, rays)
+    right /= np.linalg.norm(right, axis=-1, keepdims=True)
+    return np.stack([right, np.cross(rays, right), rays], axis=-1)
+
+
 @dataclass(frozen=True)
 class HandCrop:
     """A virtual pinhole camera at the head camera's place, aimed at a hand.
@@ -138,12 +150,7 @@ class HandCrop:
         if not np.isfinite(norm) or norm < 1e-6:
             raise EgoposeError(f"hand crop: the centre {centre.tolist()} gives no direction")
         distance = float(np.clip(norm, NEAREST_M, FARTHEST_M))
-        z = centre / norm
-        # the crop stays upright with respect to the camera; a hand straight above or below takes the z axis
-        down = np.array([0.0, 1.0, 0.0]) if abs(z[1]) < 0.95 else np.array([0.0, 0.0, -np.sign(z[1])])
-        x = np.cross(down, z)
-        x /= np.linalg.norm(x)
-        return HandCrop(np.stack([x, np.cross(z, x), z], axis=1), distance / HAND_RADIUS_M, distance)
+        return HandCrop(ray_axes(centre / norm), distance / HAND_RADIUS_M, distance)
 
     def rays(self, cells: int) -> Array:
         """Unit rays (cells, cells, 3) of the crop's cells in crop axes."""
@@ -180,10 +187,15 @@ class HandCrop:
         return np.ascontiguousarray(crop[:, ::-1]) if mirror else crop
 
 
+def _half(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image of even sides (H, W, 3) at half the size."""
+    cv2 = import_cv2()
+    return cv2.resize(image, (image.shape[1] // 2, image.shape[0] // 2), interpolation=cv2.INTER_AREA)
+
+
 def _shrunk(frame: NDArray[np.uint8], uv: Array, side: int) -> tuple[NDArray[np.uint8], Array]:
     """The part of a frame that a table of pixels (k, k, 2) covers, halved while two of its pixels make one of the
     crop's; and the table in it."""
-    cv2 = import_cv2()
     apart = np.linalg.norm(np.diff(uv, axis=1), axis=-1) * (uv.shape[1] - 1) / (side - 1)
     ratio = float(np.median(apart[np.isfinite(apart)])) if np.isfinite(apart).any() else 1.0
     if ratio < 2:
@@ -196,6 +208,6 @@ def _shrunk(frame: NDArray[np.uint8], uv: Array, side: int) -> tuple[NDArray[np.
     uv = uv - low
     while ratio >= 2 and min(part.shape[:2]) >= 2:
         part = part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2]
-        part = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        part = _half(part)
         uv, ratio = (uv + 0.5) / 2 - 0.5, ratio / 2
     return part if part.size else frame[:1, :1], uv

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from egopose.model.errorbars import across
+
 Array = NDArray[np.float64]
 
-MOST_PER_JOINT = 200_000
+
+class Errors(NamedTuple):
+    """Errors of N frames with what was said about them, factors of error bars all 1.
+
+    Attributes:
+        error: (N, J, 3) predicted minus true, metres, along the axes on which intervals are reported; NaN without
+            label.
+        sigma: (N, J) metres.
+        axes: (N, J, 3, 3) of the error bars, columns, in the same frame.
+        said: (N, J) bool, said to be in view.
+        seen: (N, J) bool, in view.
+    """
+
+    error: Array
+    sigma: Array
+    axes: Array
+    said: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+
+    @property
+    def along(self) -> Array:
+        """Errors along the axes of the error bars."""
+        return np.asarray(np.einsum("njba,njb->nja", self.axes, self.error))
+
+    def frame_sigma(self, factors: NDArray[np.float32]) -> Array:
+        """Standard deviations like ``error`` with factors (2, J, 3) for out of view and in view."""
+        return across(self.axes, self.sigma[..., None] * np.where(self.said[..., None], factors[1], factors[0]))
+
+
+def fitted_factors(found: Errors) -> NDArray[np.float32]:
+    """Factors (2, J, 3) of error bars out of view and in view: each joint's and axis's own, times common ones."""
+    factors = sigma_factors(found.along, found.sigma, found.said)
+    scales = common_scales(found.error, found.frame_sigma(factors), found.said, found.seen)
+    return factors * np.array(scales, dtype=np.float32)[:, None, None]
 
 
 def sigma_factors(error: ArrayLike, sigma: ArrayLike, seen: ArrayLike, *, share: float = 0.75) -> NDArray[np.float32]:

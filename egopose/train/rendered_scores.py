@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +12,12 @@ from egopose import rigid
 from egopose.clip import Clip
 from egopose.metrics import mpjpe, mpjve, pa_mpjpe
 from egopose.model.engine import TorchEngine
-from egopose.model.errorbars import across, bar_axes, deviations
+from egopose.model.errorbars import bar_axes
 from egopose.model.network import EgoPoseNet
 from egopose.pose import JointStatus, PoseSequence
 from egopose.predict import Mode, Predictor
 from egopose.skeleton import BODY12, BODY17, BODY17_HANDS, HAND21
-from egopose.train.calibrate import common_scales, coverage, sigma_factors
+from egopose.train.calibrate import Errors, coverage, fitted_factors, sigma_factors
 from egopose.train.rendered import RenderedClip, hands_shown
 from egopose.trajectory import Trajectory
 
@@ -113,15 +112,12 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
     blind = factor[:1].clone()
     factor.fill_(1.0)
     # without images nothing is said to be in view
-    found = _errors(model, clips, images=False)
-    blind[0, HANDS] = torch.from_numpy(sigma_factors(found.along, found.sigma, found.said)[0, HANDS])
+    unseen = _errors(model, clips, images=False)
+    blind[0, HANDS] = torch.from_numpy(sigma_factors(unseen.along, unseen.sigma, unseen.said)[0, HANDS])
     found = _errors(model, clips, images=True)
-    factors = sigma_factors(found.along, found.sigma, found.said)
-    sigma = found.camera_sigma(factors)
-    scales = common_scales(found.error, sigma, found.said, found.seen)
-    factors *= np.array(scales, dtype=np.float32)[:, None, None]
+    factors = fitted_factors(found)
     factor.copy_(torch.cat([blind, torch.from_numpy(factors)]))
-    sigma = found.camera_sigma(factors)
+    sigma = found.frame_sigma(factors)
     return {
         f"coverage{round(100 * share)}_{name}": coverage(np.where(some[..., None], found.error, np.nan), sigma, share)
         for share in (0.5, 0.9)
@@ -129,38 +125,11 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
     }
 
 
-class Errors(NamedTuple):
-    """Errors of N frames with what was said about them, factors of error bars all 1.
-
-    Attributes:
-        error: (N, 59, 3) predicted minus true, metres, camera axes, NaN without label.
-        sigma: (N, 59) metres.
-        axes: (N, 59, 3, 3) of the error bars, columns, in camera axes.
-        said: (N, 59) bool, said to be in view.
-        seen: (N, 59) bool, in view.
-    """
-
-    error: Array
-    sigma: Array
-    axes: Array
-    said: NDArray[np.bool_]
-    seen: NDArray[np.bool_]
-
-    @property
-    def along(self) -> Array:
-        """Errors along the axes of the error bars."""
-        return np.asarray(np.einsum("njba,njb->nja", self.axes, self.error))
-
-    def camera_sigma(self, factors: NDArray[np.float32]) -> Array:
-        """Standard deviations (N, 59, 3) along camera axes with factors (2, 59, 3) for out of view and in view."""
-        return across(self.axes, self.sigma[..., None] * np.where(self.said[..., None], factors[1], factors[0]))
-
-
 def _errors(model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool) -> Errors:
     """Errors of all frames; factors of error bars must be 1."""
     rows = []
     for clip, sequence in rendered_sequences(model, clips, images=images):
-        assert sequence.covariance is not None
+        assert sequence.axis_sigma is not None
         assert sequence.status is not None
         T_camera_world = rigid.invert(clip.T_world_camera)
         # where sigmas are predicted and most errors lie along one axis, the depth
@@ -168,7 +137,7 @@ def _errors(model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool) -
         error = xyz - rigid.transform_points(T_camera_world, clip.joints)
         said = sequence.status == JointStatus.OK
         axes = bar_axes(xyz, T_camera_world[:, :3, 2], said)
-        rows.append((error, deviations(sequence.covariance)[..., 0], axes, said, clip.visible == 1))
+        rows.append((error, sequence.axis_sigma[..., 0], axes, said, clip.visible == 1))
     return Errors(*(np.concatenate(values) for values in zip(*rows, strict=True)))
 
 

@@ -13,11 +13,10 @@ import numpy as np
 
 from egopose.errors import EgoposeError
 from egopose.files import atomic_write, read_text
-from egopose.model.errorbars import across, deviations
 from egopose.model.headmotion import canonical_from_world
 from egopose.model.network import EgoPoseNet
 from egopose.model.weights import load_weights, save_weights
-from egopose.train.calibrate import common_scales, coverage, sigma_factors
+from egopose.train.calibrate import Errors, coverage, fitted_factors
 from egopose.train.evaluate import BODY, held_out_scores, network_sequences
 from egopose.train.windows import MotionClip, load_motion
 
@@ -55,19 +54,16 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
     factor.fill_(1.0)
     rows = []
     for clip, sequence in network_sequences(model, clips):
-        assert sequence.covariance is not None
-        error = sequence.xyz[:, BODY].astype(float) - clip.joints[:, BODY]
+        assert sequence.axis_sigma is not None
+        error, sigma = sequence.xyz[:, BODY].astype(float) - clip.joints[:, BODY], sequence.axis_sigma[:, BODY, 0]
         # axes of the head frame in the world, as columns
         axes = canonical_from_world(clip.T_world_camera)[:, None, :3, :3]
-        rows.append((error, deviations(sequence.covariance[:, BODY])[..., 0], np.broadcast_to(axes, (*error.shape, 3))))
-    error, sigma, axes = (np.concatenate(values) for values in zip(*rows, strict=True))
-    unseen = np.zeros(sigma.shape, dtype=bool)
-    factors = sigma_factors(np.einsum("njba,njb->nja", axes, error), sigma, unseen)[0]
-    # along the world's axes, on which intervals are reported
-    world = across(axes, sigma[..., None] * factors)
-    scale = common_scales(error, world, unseen, unseen)[0]
-    factor[0, BODY] = torch.from_numpy(factors * np.float32(scale))
-    return {f"coverage{int(100 * s)}": coverage(error, world * scale, s) for s in (0.5, 0.9)}
+        unseen = np.zeros(sigma.shape, dtype=bool)
+        rows.append((error, sigma, np.broadcast_to(axes, (*error.shape, 3)), unseen, unseen))
+    found = Errors(*(np.concatenate(values) for values in zip(*rows, strict=True)))
+    factors = fitted_factors(found)
+    factor[0, BODY] = torch.from_numpy(factors[0])
+    return {f"coverage{int(100 * s)}": coverage(found.error, found.frame_sigma(factors), s) for s in (0.5, 0.9)}
 
 
 def halfway(before: Path, run: Path) -> EgoPoseNet:

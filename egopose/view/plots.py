@@ -183,7 +183,7 @@ def joint_curves(
     names = list(joints) if joints else main_joints(pose.skeleton)
     where = pose.skeleton.indices(names)
     other = None if against is None else match(pose, against)
-    sigma = _axis_sigma(pose)
+    sigma = pose.axis_sigma
     figure = new_figure(10.5, 1.35 * len(names) + 1.2)
     grid = figure.subplots(len(names), 3, sharex=True, squeeze=False)
     for row, (name, j) in enumerate(zip(names, where, strict=True)):
@@ -215,14 +215,6 @@ def joint_curves(
     heading = f"{title}: " if title else ""
     figure.suptitle(literal(heading + ", ".join(what)), fontsize=10, color=INK, x=0.02, ha="left")
     return figure
-
-
-def _axis_sigma(pose: PoseSequence) -> Array | None:
-    """(T, J, 3) one standard deviation along each axis, metres."""
-    if pose.covariance is not None:
-        variance = np.diagonal(pose.covariance, axis1=-2, axis2=-1).astype(np.float64)
-        return np.sqrt(np.where(variance >= 0, variance, np.nan))
-    return None if pose.sigma is None else np.repeat(pose.sigma[..., None].astype(np.float64), 3, axis=-1)
 
 
 def status_timeline(pose: PoseSequence, *, title: str = "") -> Figure:
