@@ -17,8 +17,8 @@ from egopose.model.rays import Fit
 from egopose.model.search import (
     APPEAR,
     JUMP,
-    SAME_PLACE,
-    SAME_PLACE_M,
+    REAIMS,
+    SETTLED_M,
     SPEED_M_S,
     STILL_M,
     HandSearch,
@@ -38,27 +38,21 @@ def place(score: float, *where: float) -> Place:
     return Place(score, np.array(where), np.array(where))
 
 
-def plain_score(moments: Sequence[Moment], track: Sequence[tuple[int, int]]) -> float:
+def plain_score(moments: Sequence[Moment], hand: int, track: Sequence[int]) -> float:
     """What a track is worth, place by place."""
-    total = 0.0
-    for moment, pair in zip(moments, track, strict=True):
-        seen = [moment.places[h][pair[h] - 1] for h in range(2) if pair[h]]
-        total += sum(p.score for p in seen)
-        if len(seen) == 2 and np.linalg.norm(seen[0].seen - seen[1].seen) < SAME_PLACE_M:
-            total -= SAME_PLACE
+    total = sum(moment.places[hand][at - 1].score for moment, at in zip(moments, track, strict=True) if at)
     for i in range(1, len(moments)):
-        for h in range(2):
-            a, b = track[i - 1][h], track[i][h]
-            if bool(a) != bool(b):
-                total -= APPEAR
-            elif a and b:
-                old, new = moments[i - 1], moments[i]
-                was, now = old.places[h][a - 1].seen, new.places[h][b - 1].seen
-                if old.T_world_camera is not None and new.T_world_camera is not None:
-                    was = rigid.transform_points(old.T_world_camera, was)
-                    now = rigid.transform_points(new.T_world_camera, now)
-                far = np.linalg.norm(was - now) / (STILL_M + SPEED_M_S * (new.time_s - old.time_s))
-                total -= min(far**2, JUMP)
+        a, b = track[i - 1], track[i]
+        if bool(a) != bool(b):
+            total -= APPEAR
+        elif a and b:
+            old, new = moments[i - 1], moments[i]
+            was, now = old.places[hand][a - 1].seen, new.places[hand][b - 1].seen
+            if old.T_world_camera is not None and new.T_world_camera is not None:
+                was = rigid.transform_points(old.T_world_camera, was)
+                now = rigid.transform_points(new.T_world_camera, now)
+            far = float(np.linalg.norm(was - now)) / (STILL_M + SPEED_M_S * (new.time_s - old.time_s))
+            total -= min(far**2, JUMP)
     return total
 
 
@@ -66,25 +60,24 @@ def plain_score(moments: Sequence[Moment], track: Sequence[tuple[int, int]]) -> 
 def test_the_track_is_the_best_of_all(seed: int) -> None:
     rng = np.random.default_rng(seed)
     moments = []
-    for i in range(4):
+    for i in range(5):
         turn = rigid.make_transform(
             rigid.rotation_from_vector(0.3 * rng.standard_normal(3)), 0.1 * rng.standard_normal(3)
         )
         sides = tuple(
-            [place(4 * rng.standard_normal(), *(0.15 * rng.standard_normal(3))) for _ in range(rng.integers(0, 3))]
+            [place(4 * rng.standard_normal(), *(0.15 * rng.standard_normal(3))) for _ in range(rng.integers(0, 4))]
             for _ in range(2)
         )
         moments.append(Moment(i / 30, None if seed % 3 == 0 and i == 1 else turn, sides))  # type: ignore[arg-type]
-    found = best_track(moments)
-    every = product(
-        *(list(product(range(len(m.places[0]) + 1), range(len(m.places[1]) + 1))) for m in moments)
-    )  # fmt: skip
-    best = max(plain_score(moments, track) for track in every)
-    assert plain_score(moments, found) == pytest.approx(best, abs=1e-9)
+    for hand in range(2):
+        found = best_track(moments, hand)
+        every = product(*(range(len(m.places[hand]) + 1) for m in moments))
+        best = max(plain_score(moments, hand, track) for track in every)
+        assert plain_score(moments, hand, found) == pytest.approx(best, abs=1e-9)
 
 
 def test_no_frames_no_track() -> None:
-    assert best_track([]) == []
+    assert best_track([], 0) == []
 
 
 class Shown:
@@ -165,6 +158,50 @@ def test_a_hand_is_found_where_the_finder_is_less_sure() -> None:
     assert far.min() < 1e-5
     assert 0.005 < far.max() < 0.05
     np.testing.assert_allclose(aims.mean(axis=0), RIGHT, atol=2e-3)
+
+
+def test_hands_that_touch_are_both_kept() -> None:
+    beside = LEFT + np.array([0.03, 0.0, 0.02])
+    engine = Shown([[LEFT, beside]] * 2, [{0: [(1.0, LEFT)], 1: [(1.0, beside)]}] * 2)
+    step = search(engine, 2)
+    assert step.hand_known is not None
+    assert step.hand_known.all()
+    np.testing.assert_allclose(step.hand_wrist, np.tile([LEFT, beside], (2, 1, 1)), atol=1e-5)
+
+
+class Nearing(Shown):
+    """Each look sees a hand halfway between where it is looked for and where it is."""
+
+    def encode(self, frame: FrameArrays) -> StepArrays:
+        step = super().encode(frame)
+        aims = frame.hand_axes[..., 2] * frame.hand_distance[..., None]  # type: ignore[index]
+        for k in range(len(frame.head)):
+            there = self.hands[int(frame.head[k, 0])][0]
+            step.hand_wrist[k, 0] = (aims[k, 0] + there) / 2  # type: ignore[index]
+            step.hand_logit[k, 0] = 5.0  # type: ignore[index]
+        return step
+
+
+def test_a_hand_taken_for_a_distant_one_is_followed_until_it_is_where_it_is_looked_for() -> None:
+    engine = Nearing([[LEFT, None]], [{0: [(2.0, 1.8 * LEFT)]}])
+    step = search(engine, 1)
+    looks = np.array([aim for _, hand, aim in engine.aims if hand == 0])
+    far = np.linalg.norm(looks - LEFT, axis=1)
+    # looked at once where it was named, then half as far off each time until the last step is under a centimetre
+    followed = len(looks) - 3
+    start = np.linalg.norm(0.8 * LEFT)
+    np.testing.assert_allclose(far[:followed], start / 2.0 ** np.arange(followed), rtol=1e-4)
+    assert far[followed - 1] / 2 <= SETTLED_M < far[followed - 2] / 2
+    assert followed - 1 < REAIMS
+    assert step.hand_wrist is not None
+    np.testing.assert_allclose(step.hand_wrist[0, 0], LEFT, atol=0.01)
+
+
+def test_a_hand_seen_where_it_is_looked_for_is_looked_at_no_more_than_needed() -> None:
+    engine = Shown([[LEFT, None]], [{0: [(2.0, LEFT)]}])
+    search(engine, 1)
+    # one look that finds it, three last ones
+    assert len(engine.aims) == 4
 
 
 def test_a_finder_beyond_doubt_is_taken_at_its_word() -> None:

@@ -1,6 +1,6 @@
 """Where the hands are in a stretch of frames, decided together: the offline run sees what comes after.
 
-The hand finder names places where a hand may be, a look at each says whether it is, and the track of both hands that
+The hand finder names places where a hand may be, a look at each says whether it is, and the track of each hand that
 explains the stretch best decides (Viterbi, 1967). Where the track is lost it is continued from its neighbours on both
 sides. The hands are then looked at anew where they were seen, several times from slightly different aims, and what the
 looks say is averaged.
@@ -43,14 +43,12 @@ STILL_M, SPEED_M_S = 0.05, 2.0
 JUMP, APPEAR = 8.0, 0.5
 """Most that a jump of a hand costs, and what it costs to appear or to go, in log-odds."""
 
-SAME_PLACE_M, SAME_PLACE = 0.07, 6.0
-"""Two hands closer than this are probably one; what that costs."""
-
 FILLS = 4
 """How often a lost track is continued by one frame on either side."""
 
-REAIMS = 2
-"""Looks that follow a hand to where it was seen before the last ones."""
+REAIMS, SETTLED_M = 6, 0.01
+"""Most looks that follow a hand to where it was seen before the last ones, and how close to its aim a hand is seen that
+needs none: near hands are at first taken for distant ones."""
 
 AIMS = ((0.0, 0.0, 1.0), (0.01, 0.006, 0.94), (-0.01, -0.006, 1.06))
 """Aims of the last looks: right and down in metres, and factor of the distance."""
@@ -74,9 +72,6 @@ class Place:
 Look = tuple[int, list[Array | None]]
 """Number of a frame in its stretch, and where its left and right crop are aimed, camera axes."""
 
-Pair = tuple[int, int]
-"""Place of the left and of the right hand in a frame's lists, from 1; 0 is nowhere."""
-
 
 @dataclass(frozen=True)
 class Moment:
@@ -94,15 +89,9 @@ class Moment:
         return rigid.transform_points(rigid.invert(other.T_world_camera) @ self.T_world_camera, points)
 
 
-def _scores(moment: Moment) -> Array:
-    """(n + 1, m + 1) of all pairs of places."""
-    left, right = (np.array([0.0, *(place.score for place in places)]) for places in moment.places)
-    total = left[:, None] + right[None, :]
-    for a, mine in enumerate(moment.places[0]):
-        for b, other in enumerate(moment.places[1]):
-            if np.linalg.norm(mine.seen - other.seen) < SAME_PLACE_M:
-                total[a + 1, b + 1] -= SAME_PLACE
-    return total
+def _scores(moment: Moment, hand: int) -> Array:
+    """(n + 1,) of all places of a hand; that a crop shows the other hand is in its score."""
+    return np.array([0.0, *(place.score for place in moment.places[hand])])
 
 
 def _passage(before: Moment, after: Moment, hand: int) -> Array:
@@ -117,25 +106,23 @@ def _passage(before: Moment, after: Moment, hand: int) -> Array:
     return cost
 
 
-def best_track(moments: Sequence[Moment]) -> list[Pair]:
-    """The places of both hands that explain a stretch of frames best."""
+def best_track(moments: Sequence[Moment], hand: int) -> list[int]:
+    """The places of a hand that explain a stretch of frames best, as numbers in each frame's list from 1; 0 is nowhere.
+
+    The two hands do not look at each other: where they cross, one may well be before the other.
+    """
     if not moments:
         return []
-    total = _scores(moments[0])
+    total = _scores(moments[0], hand)
     came: list[NDArray[np.int64]] = []
     for old, new in zip(moments[:-1], moments[1:], strict=True):
-        left, right = _passage(old, new, 0), _passage(old, new, 1)
-        # [a, b, c, d]: left from a to c, right from b to d
-        whole = total[:, :, None, None] - left[:, None, :, None] - right[None, :, None, :]
-        flat = whole.reshape(-1, *whole.shape[2:])
-        came.append(flat.argmax(axis=0))
-        total = flat.max(axis=0) + _scores(new)
-    at = np.unravel_index(int(total.argmax()), total.shape)
-    track = [at]
-    for step, moment in zip(came[::-1], moments[-2::-1], strict=True):
-        shape = tuple(len(places) + 1 for places in moment.places)
-        track.append(np.unravel_index(int(step[track[-1]]), shape))
-    return [(int(a), int(b)) for a, b in track[::-1]]
+        whole = total[:, None] - _passage(old, new, hand)
+        came.append(whole.argmax(axis=0))
+        total = whole.max(axis=0) + _scores(new, hand)
+    track = [int(total.argmax())]
+    for step in came[::-1]:
+        track.append(int(step[track[-1]]))
+    return track[::-1]
 
 
 class HandSearch:
@@ -160,9 +147,9 @@ class HandSearch:
         ]
         # the frame before these, in which all is decided
         frames = moments if self._before is None else [self._before, *moments]
-        track = best_track(frames)
+        tracks = [best_track(frames, hand) for hand in range(2)]
         for _ in range(FILLS):
-            rows = self._continued(stretch, frames, track)
+            rows = self._continued(stretch, frames, tracks)
             if not rows:
                 break
             for (i, aims), shown in zip(rows, stretch.look(rows), strict=True):
@@ -170,15 +157,17 @@ class HandSearch:
                     if aim is not None:
                         logit, seen = shown[hand]
                         moments[i].places[hand].append(Place(CROP * logit, aim, seen))
-            track = best_track(frames)
-        chosen = [_chosen(moment, pair) for moment, pair in zip(frames, track, strict=True)][-len(steps) :]
+            tracks = [best_track(frames, hand) for hand in range(2)]
+        chosen = [_chosen(moment, pair) for moment, *pair in zip(frames, *tracks, strict=True)][-len(steps) :]
         for _ in range(REAIMS):
-            chosen = stretch.again(chosen)
+            before, chosen = chosen, stretch.again(chosen)
+            if chosen is before:
+                break
         left, right = ([] if place is None else [replace(place, score=CERTAIN)] for place in chosen[-1])
         self._before = Moment(steps[-1].time_s, steps[-1].T_world_camera, (left, right))
         return stretch.final(chosen)
 
-    def _continued(self, stretch: _Stretch, frames: Sequence[Moment], track: Sequence[Pair]) -> list[Look]:
+    def _continued(self, stretch: _Stretch, frames: Sequence[Moment], tracks: Sequence[Sequence[int]]) -> list[Look]:
         """Steps in which a hand is lost that a frame beside has, and where it would be if it had rested."""
         rows = []
         first = len(frames) - len(stretch.steps)
@@ -186,11 +175,11 @@ class HandSearch:
             aims: list[Array | None] = [None, None]
             for hand in range(2):
                 mine = frames[first + i].places[hand]
-                if step.frame is None or track[first + i][hand] or any(place.score >= CERTAIN for place in mine):
+                if step.frame is None or tracks[hand][first + i] or any(place.score >= CERTAIN for place in mine):
                     continue
                 for j in (first + i - 1, first + i + 1):
-                    if 0 <= j < len(frames) and track[j][hand]:
-                        aim = frames[j].seen_from(frames[first + i], hand)[track[j][hand] - 1]
+                    if 0 <= j < len(frames) and tracks[hand][j]:
+                        aim = frames[j].seen_from(frames[first + i], hand)[tracks[hand][j] - 1]
                         new = all(np.linalg.norm(aim - place.aim) > STILL_M for place in mine)
                         if new and self.reader.in_reach(aim):
                             aims[hand] = aim
@@ -205,7 +194,7 @@ def _log_odds(probability: float) -> float:
     return float(np.log(p / (1 - p)))
 
 
-def _chosen(moment: Moment, pair: Pair) -> list[Place | None]:
+def _chosen(moment: Moment, pair: Sequence[int]) -> list[Place | None]:
     return [places[at - 1] if at else None for places, at in zip(moment.places, pair, strict=True)]
 
 
@@ -278,12 +267,19 @@ class _Stretch:
         sensors: dict[str, Any] = {k: v[at] for k, v in self.arrays._asdict().items() if v is not None}
         return self.engine.encode(FrameArrays(**{**sensors, **hands}))
 
-    def again(self, chosen: Sequence[list[Place | None]]) -> list[list[Place | None]]:
-        """The places with what another look, aimed where the last one saw each hand, shows."""
-        rows = [
-            (i, [self._aim(place, np.zeros(3), 1.0) for place in places])
-            for i, places in enumerate(chosen) if any(place is not None for place in places)
-        ]  # fmt: skip
+    def again(self, chosen: list[list[Place | None]]) -> list[list[Place | None]]:
+        """The places with what another look, aimed where the last one saw each hand, shows.
+
+        Frames whose hands were seen where they were looked for are left as they are; the same list comes back when
+        all were.
+        """
+        rows: list[Look] = []
+        for i, places in enumerate(chosen):
+            aims = [self._aim(place, np.zeros(3), 1.0) for place in places]
+            if any(_apart(aim, place) > SETTLED_M for aim, place in zip(aims, places, strict=True)):
+                rows.append((i, aims))
+        if not rows:
+            return chosen
         out = [list(places) for places in chosen]
         for (i, aims), shown in zip(rows, self.look(rows), strict=True):
             for hand, aim in enumerate(aims):
@@ -313,6 +309,11 @@ class _Stretch:
         if self.reader.in_reach(aim):
             return aim
         return place.seen if self.reader.in_reach(place.seen) else place.aim
+
+
+def _apart(aim: Array | None, place: Place | None) -> float:
+    """From where a hand was looked for to where it would be next."""
+    return 0.0 if aim is None or place is None else float(np.linalg.norm(aim - place.aim))
 
 
 def _mean(record: StepArrays) -> StepArrays:
