@@ -73,6 +73,19 @@ def test_feet_are_near_the_floor_and_the_camera_at_the_head(source):
     assert np.einsum("ti,ti->t", nose, motion.T_world_camera[:, :3, 2]).min() > 0.75
 
 
+def test_steep_cameras_look_down_as_far_as_they_are_told(source):
+    body = load_body().shaped()
+    pitch = []
+    for seed in range(60):
+        motion = animate(body, source, np.random.default_rng(seed), steep_share=1.0, steepest=np.radians(80))
+        ears = joints_of(body, motion)[:, BODY17_HANDS.indices(("left_ear", "right_ear"))].mean(axis=1)
+        nose = joints_of(body, motion)[:, BODY17_HANDS.index("nose")] - ears
+        look = motion.T_world_camera[0, :3, 2]
+        pitch.append(np.degrees(np.arcsin(nose[0, 2] / np.linalg.norm(nose[0])) - np.arcsin(look[2])))
+    # below where the nose points; that is below the level of the ears by itself
+    assert 45 < np.ptp(pitch) < 70
+
+
 def test_elbows_are_where_both_lengths_meet():
     rng = np.random.default_rng(1)
     shoulder, wrist = rng.standard_normal((50, 3)), rng.standard_normal((50, 3))
@@ -288,7 +301,12 @@ def test_damage_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"frames": 1}, "expected at least"), ({"lens": "mirror"}, "expected any"), ({"hands_up": 2.0}, "shares")],
+    [
+        ({"frames": 1}, "expected at least"),
+        ({"lens": "mirror"}, "expected any"),
+        ({"hands_up": 2.0}, "shares"),
+        ({"steepest_deg": 100.0}, "20 to 90"),
+    ],
 )
 def test_settings_are_checked(changes, words):
     with pytest.raises(EgoposeError, match=words):

@@ -49,7 +49,8 @@ class SynthConfig(Config, frozen=True, kw_only=True):
         seed: Everything random follows from it.
         lens: "pinhole", "kannala_brandt", "fisheye624", or "any".
         hands_up: Share of the clips with hands before the camera.
-        steep_share: Share of the clips whose camera looks 20 to 45 degrees down.
+        steep_share: Share of the clips whose camera looks 20 to ``steepest_deg`` degrees down.
+        steepest_deg: See ``steep_share``.
         generated_share: Share of the clips with generated motion when there is captured motion.
         samples: Images averaged per frame.
         max_stride: Largest step through the recording, frames: 3 gives 10 to 30 per second from 30.
@@ -67,6 +68,7 @@ class SynthConfig(Config, frozen=True, kw_only=True):
     lens: str = "any"
     hands_up: float = 0.7
     steep_share: float = 0.0
+    steepest_deg: float = 45.0
     generated_share: float = 0.05
     samples: int = 3
     max_stride: int = 3
@@ -84,6 +86,8 @@ class SynthConfig(Config, frozen=True, kw_only=True):
             raise EgoposeError(f"synth: lens is {self.lens!r}; expected any, {', '.join(KINDS)}")
         if not all(0 <= share <= 1 for share in (self.hands_up, self.steep_share, self.generated_share)):
             raise EgoposeError("synth: hands_up, steep_share and generated_share are shares; expected 0 to 1")
+        if not 20 <= self.steepest_deg <= 90:
+            raise EgoposeError(f"synth: steepest_deg is {self.steepest_deg}; expected 20 to 90")
 
 
 def content_hash(config: SynthConfig) -> str:
@@ -128,12 +132,14 @@ class Drawer:
             return render_hand_crops(
                 self.motion(index), (config.seed, index, 3), side=config.side, samples=config.samples,
                 hands_up=config.hands_up, steep_share=config.steep_share,
+                steepest=np.radians(config.steepest_deg),
             )  # fmt: skip
         keep = tuple(name for name in ("depth", "parts") if getattr(config, name))
         lens: Any = None if config.lens == "any" else config.lens
         return render_clip(
             self.motion(index), (config.seed, index, 2), side=config.side, lens=lens, samples=config.samples,
-            hands_up=config.hands_up, steep_share=config.steep_share, keep=keep,
+            hands_up=config.hands_up, steep_share=config.steep_share, steepest=np.radians(config.steepest_deg),
+            keep=keep,
         )  # fmt: skip
 
 

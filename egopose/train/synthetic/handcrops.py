@@ -16,7 +16,7 @@ from egopose.body import BodyModel, load_body
 from egopose.camera import Camera
 from egopose.kernels import rasterise
 from egopose.skeleton import BODY17, HAND21
-from egopose.train.synthetic.motion import SourceMotion, animate
+from egopose.train.synthetic.motion import STEEPEST, SourceMotion, animate
 from egopose.train.synthetic.render import LONGEST_EXPOSURE_S, Darkroom, Scene, _at, _jitter, _order, slack
 
 Array = NDArray[np.float64]
@@ -34,7 +34,7 @@ SHOWN = 0.3
 
 def render_hand_crops(
     source: SourceMotion, seed: int | tuple[int, ...], *, side: int = 144, samples: int = 3, hands_up: float = 0.9,
-    steep_share: float = 0.0, model: BodyModel | None = None,
+    steep_share: float = 0.0, steepest: float = STEEPEST, model: BodyModel | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Crops of the hands in a clip; the same source and seed give the same bytes.
 
@@ -45,6 +45,7 @@ def render_hand_crops(
         samples: Images averaged per crop.
         hands_up: Share of the clips with hands before the camera.
         steep_share: Share of the clips whose camera looks steeply down.
+        steepest: How steeply at most, radians.
         model: Body asset; None is the package's.
 
     Returns:
@@ -55,7 +56,7 @@ def render_hand_crops(
     rng = np.random.default_rng(seed)
     model = load_body() if model is None else model
     body = model.shaped(np.clip(rng.standard_normal(model.n_shapes), -2.2, 2.2))
-    motion = animate(body, source, rng, hands_up=hands_up, steep_share=steep_share)
+    motion = animate(body, source, rng, hands_up=hands_up, steep_share=steep_share, steepest=steepest)
     scene = Scene(body, motion, Camera.pinhole(side, [(side - 1) / 2] * 2, (side, side), name="hand"), rng)
     n = motion.times_s.size
     clothed = [scene.moved(t) for t in range(n)]

@@ -24,6 +24,9 @@ HEAD_TO_CAMERA = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
 HOLDS = 0.35
 """Share of the reaching hands that hold something."""
 
+STEEPEST = np.radians(45)
+"""How far down a steeply mounted camera looks at most."""
+
 SOURCE_JOINTS = (
     "left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
     "right_knee left_ankle right_ankle spine neck left_toe_tip right_toe_tip left_knuckle right_knuckle "
@@ -210,8 +213,9 @@ def bend_elbow(shoulder: Array, wrist: Array, hint: Array, upper: float, fore: f
 
 
 def animate(
-    body: Body, source: SourceMotion, rng: np.random.Generator, *, hands_up: float = 0.5, steep_share: float = 0.0
-) -> BodyMotion:
+    body: Body, source: SourceMotion, rng: np.random.Generator, *, hands_up: float = 0.5, steep_share: float = 0.0,
+    steepest: float = STEEPEST,
+) -> BodyMotion:  # fmt: skip
     """Drive a body.
 
     Args:
@@ -219,7 +223,8 @@ def animate(
         source: The motion.
         rng: Random numbers of reaches, fingers and the head mount.
         hands_up: Share of the clips in which the hands are drawn before the camera, each for part of the time.
-        steep_share: Share of the clips whose camera looks 20 to 45 degrees down, where the body comes into view.
+        steep_share: Share of the clips whose camera looks down by 20 degrees or more, where the body comes into view.
+        steepest: How far down at most, radians.
     """
     times = source.times_s
     poser = _Poser(body, source)
@@ -239,7 +244,7 @@ def animate(
     root -= np.einsum("tij,j->ti", poser.get("pelvis"), middle - body.at("pelvis"))
     reach, held = np.zeros((times.size, 2)), np.zeros(2, dtype=bool)
     up = rng.random() < hands_up
-    mount, tilt = _mount(rng, steep_share)
+    mount, tilt = _mount(rng, steep_share, steepest)
     eyes = (body.at("left_eye") + body.at("right_eye")) / 2 - body.at("head")
     for s in ("left", "right"):
         poser.arm(s, poser.line(f"{s}_shoulder", f"{s}_elbow"), poser.line(f"{s}_elbow", f"{s}_wrist"))
@@ -258,12 +263,12 @@ def animate(
     return BodyMotion(times, poser.R, root, make_transform(R_camera, place), reach, held)
 
 
-def _mount(rng: np.random.Generator, steep_share: float) -> tuple[Array, Array]:
+def _mount(rng: np.random.Generator, steep_share: float, steepest: float) -> tuple[Array, Array]:
     """Place of the camera from between the eyes in head axes (3,), and its tilt (3, 3) in camera axes."""
     place = np.array([0.03, 0.0, 0.01]) + rng.uniform([-0.01, -0.06, -0.03], [0.04, 0.06, 0.06])
     pitch = np.radians(rng.uniform(-8, 20))
     if steep_share and rng.random() < steep_share:
-        pitch = np.radians(rng.uniform(20, 45))
+        pitch = rng.uniform(np.radians(20), steepest)
     small = np.radians(3) * rng.standard_normal(2)
     # a turn about the camera's x axis by a negative angle looks down
     return place, rotation_from_vector(np.array([-pitch, small[0], small[1]]))

@@ -17,7 +17,7 @@ from egopose.skeleton import BODY17_HANDS, FINGERS
 from egopose.train.synthetic import world
 from egopose.train.synthetic.fingers import HandAxes
 from egopose.train.synthetic.lenses import Kind, random_camera
-from egopose.train.synthetic.motion import BodyMotion, SourceMotion, animate
+from egopose.train.synthetic.motion import STEEPEST, BodyMotion, SourceMotion, animate
 
 Array = NDArray[np.float64]
 
@@ -271,8 +271,8 @@ class Darkroom:
 
 def render_clip(
     source: SourceMotion, seed: int | tuple[int, ...], *, side: int = 288, lens: Kind | None = None, samples: int = 3,
-    hands_up: float = 0.7, steep_share: float = 0.0, keep: tuple[str, ...] = (), model: BodyModel | None = None,
-    camera: Camera | None = None,
+    hands_up: float = 0.7, steep_share: float = 0.0, steepest: float = STEEPEST, keep: tuple[str, ...] = (),
+    model: BodyModel | None = None, camera: Camera | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """A clip with its labels; the same source and seed give the same bytes.
 
@@ -284,6 +284,7 @@ def render_clip(
         samples: Images averaged per frame, for smooth edges and motion blur.
         hands_up: Share of the clips with hands before the camera.
         steep_share: Share of the clips whose camera looks steeply down.
+        steepest: How steeply at most, radians.
         keep: Also return ``"depth"`` (T, H, W) float32 metres along the ray, 0 where empty, and / or ``"parts"``
             (T, H, W) uint8, see ``PARTS``.
         model: Body asset; None is the package's.
@@ -302,7 +303,7 @@ def render_clip(
     if camera is None:
         camera = random_camera(rng, side, lens)
     side = camera.size[0]
-    motion = animate(body, source, rng, hands_up=hands_up, steep_share=steep_share)
+    motion = animate(body, source, rng, hands_up=hands_up, steep_share=steep_share, steepest=steepest)
     scene = Scene(body, motion, camera, rng)
     n, joints_count = motion.times_s.size, BODY17_HANDS.n_joints
     out: dict[str, Any] = {
