@@ -19,7 +19,7 @@ from egopose.model.headmotion import (
     canonical_rotation,
     head_features,
 )
-from egopose.model.heads import canonical_axes
+from egopose.model.heads import ShownBody, canonical_axes
 from egopose.model.network import FrameBatch, build
 from egopose.model.numeric import concatenate
 from egopose.model.session import StepInput, StreamSession, encode_clip, encode_sensors, run_whole
@@ -186,6 +186,47 @@ def test_absent_modalities_do_not_leak(engine: TorchEngine) -> None:
     torch.testing.assert_close(a.token, b.token)
     torch.testing.assert_close(a.token, only_head.token)
     assert (seen.token - a.token).abs().max() > 1e-3
+
+
+def test_what_an_image_shows_of_the_body_counts_as_far_as_its_gate_is_open() -> None:
+    torch.manual_seed(0)
+    head = ShownBody(8)
+    x, query, body, scale = torch.randn(3, 8), torch.randn(3, 8), torch.randn(3, 17, 3), torch.randn(3, 17)
+    known = torch.tensor([True, True, False])
+
+    def said() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            return head(x, query, known, body, scale)
+
+    # a fresh one leaves the body nearly as it is, and without an image just as it is
+    joints, doubt, alone = said()
+    assert (joints - body).abs().max() < 0.05 * (alone - body).abs().max()
+    for opening, share in ((100.0, 1.0), (-100.0, 0.0), (4.0, 0.5)):
+        with torch.no_grad():
+            head.gate[2].weight.zero_()
+            head.gate[2].bias.fill_(opening)
+        joints, doubt, alone = said()
+        torch.testing.assert_close(joints[:2], (body + share * (alone - body))[:2])
+        torch.testing.assert_close(doubt[:2], (scale + share * (head.doubt(query) - 4.0 - scale))[:2].detach())
+        torch.testing.assert_close(joints[2], body[2], rtol=0, atol=0)
+        torch.testing.assert_close(doubt[2], scale[2], rtol=0, atol=0)
+
+
+def test_without_images_nothing_is_shown(engine: TorchEngine) -> None:
+    t, T = walk(6)
+    blind = encode_sensors(engine, t, T, None, floor_z=0.0, horizon_s=None)
+    assert blind.body_query is None
+    steps = [StepInput(float(t[i]), pictures(6)[i] if i != 2 else None, T[i]) for i in range(6)]
+    reader = FrameReader(CAMERA, TINY)
+    seen = concatenate(list(encode_clip(engine, reader, steps, floor_z=0.0, poses=T, times_s=t, horizon_s=None)))
+    assert seen.body_query is not None
+    assert seen.image_known is not None
+    assert seen.image_known.tolist() == [True, True, False, True, True, True]
+    # all that is said of the body of a frame without an image comes through time, whatever its query holds
+    other = seen._replace(body_query=seen.body_query + np.float32(10))
+    a, b = (run_whole(engine, t, one, lookahead=None) for one in (seen, other))
+    np.testing.assert_array_equal(a.xyz[2, :17], b.xyz[2, :17])
+    assert (np.abs(a.xyz - b.xyz)[[0, 1, 3, 4, 5], :17].max(axis=(1, 2)) > 1e-5).all()
 
 
 def test_joints_of_the_whole_skeleton_are_consistent(engine: TorchEngine) -> None:

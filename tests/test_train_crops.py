@@ -145,6 +145,30 @@ def test_some_crops_show_the_other_hand_and_say_so(rendered: dict, tmp_path: Pat
     np.testing.assert_allclose(own["hands"].astype(int), wrong["hands"][:, ::-1].astype(int), atol=2)
 
 
+def test_near_hands_are_drawn_more_often_and_some_are_taken_for_distant_ones(tmp_path: Path) -> None:
+    far = np.array([0.2, 0.3, 0.36, 0.45, 0.8])
+    one = dotted(1)
+    joints = one.joints_camera * (far / np.linalg.norm(one.joints_camera[0].mean(axis=0)))[:, None, None]
+    crops = HandCrops(
+        np.repeat(one.images, 5, axis=0), np.repeat(one.focal_px, 5) * far / np.linalg.norm(CENTRE),
+        np.repeat(one.R_view_camera, 5, axis=0), joints.astype(np.float32), np.ones((5, 21), bool),
+        np.ones(5, np.uint8), {"x"},
+    )  # fmt: skip
+    source, rng = CropSource(crops, settings(tmp_path)), np.random.default_rng(0)
+    drawn, sized = [], []
+    for _ in range(3000):
+        hand = source._hand(rng, as_left=False)
+        centre = hand["joints"].mean(axis=0) if np.isfinite(hand["joints"]).all() else None
+        if centre is not None:
+            drawn.append(int(np.argmin(np.abs(far - np.linalg.norm(centre)))))
+            sized.append(float(hand["hand_distance"]) / np.linalg.norm(centre))
+    wanted = np.array([6.0, 1.5**3, 1.25**3, 1.0, 1.0])
+    np.testing.assert_allclose(np.bincount(drawn) / len(drawn), wanted / wanted.sum(), atol=0.03)
+    # a tenth or more of all is sized for a hand a third further away, hardly any for one that is a third nearer
+    assert 0.09 < np.mean(np.array(sized) > 1.33) < 0.15
+    assert np.mean(np.array(sized) < 0.75) < 0.02
+
+
 def test_hands_alone_teach_no_body_and_no_gravity(rendered: dict, tmp_path: Path) -> None:
     crops = HandCrops(**{k: rendered[k] for k in rendered if k != "subject"}, subjects={"generated"})
     run = settings(tmp_path)

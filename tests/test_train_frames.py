@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from egopose import rigid
 from egopose.errors import EgoposeError
 from egopose.model.network import HEAT_CHANNELS, EgoPoseNet, build
 from egopose.model.track import heat_peaks
 from egopose.skeleton import BODY17_HANDS
-from egopose.train.frames import FrameSource, finder_scores
+from egopose.train.frames import FrameSource, finder_scores, seldom_seen, shown_scores
 from egopose.train.loop import Trainer
 from egopose.train.rendered import mirrored_clip
 from tests.nets import CAMERA, TINY
@@ -42,6 +43,39 @@ def test_frames_know_nothing_of_each_other_and_follow_from_the_step(tmp_path: Pa
     assert 0.35 < left.float().mean() < 0.65
     with pytest.raises(EgoposeError, match="no rendered clip"):
         FrameSource([], config(tmp_path))
+
+
+def test_frames_that_show_seldom_seen_joints_are_drawn_more_often(tmp_path: Path) -> None:
+    clip = rendered()
+    visible = np.zeros_like(clip.visible)
+    knee, wrist = BODY17_HANDS.index("left_knee"), BODY17_HANDS.index("left_wrist")
+    visible[:, wrist] = 1
+    visible[2, knee] = 1
+    n = len(clip)
+    # a twelfth for each joint: one over its share of the frames
+    np.testing.assert_allclose(seldom_seen(visible), [(1 + n * (i == 2)) / 12 for i in range(n)])
+    assert (seldom_seen(np.zeros_like(visible)) == 0).all()
+    frames = FrameSource([replace(clip, visible=visible)], config(tmp_path, rendered_batch=50, rendered_window=4))
+    told = frames.batch(0).targets.visible.flatten(0, 1)
+    share = float((told[:, [knee, BODY17_HANDS.index("right_knee")]] == 1).any(-1).float().mean())
+    # half of all frames are drawn alike, of the other half those that show a knee stand for one joint of two
+    assert share == pytest.approx(0.5 / n + 0.5 * (1 + n) / (2 * n), abs=0.08)
+
+
+def test_what_images_show_is_scored_joint_by_joint(tmp_path: Path) -> None:
+    model, clip = build(TINY, 0), rendered()
+    visible = np.zeros_like(clip.visible)
+    knee, wrist = BODY17_HANDS.index("left_knee"), BODY17_HANDS.index("left_wrist")
+    visible[:, wrist], visible[:1, knee] = 1, 1
+    with torch.no_grad():
+        model.heads.shown.joints[2].weight.zero_()
+        model.heads.shown.joints[2].bias.zero_()
+        model.heads.shown.mean.zero_()
+    joints = rigid.transform_points(rigid.invert(clip.T_world_camera), clip.joints)
+    far = np.linalg.norm(joints, axis=-1)
+    scores = shown_scores(model, [replace(clip, visible=visible)], every=1)
+    assert scores["shown_cm"] == pytest.approx(50 * (far[:, wrist].mean() + far[0, knee]), rel=1e-4)
+    assert np.isnan(shown_scores(model, [replace(clip, visible=np.zeros_like(visible))])["shown_cm"])
 
 
 def test_a_mirrored_clip_is_one_of_the_mirrored_world(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from egopose.config import convert_config
 from egopose.errors import EgoposeError
-from egopose.model.losses import LossConfig, total_loss
+from egopose.model.losses import SELDOM, LossConfig, Targets, _frame_body, total_loss
 from egopose.model.network import build
 from egopose.model.weights import load_weights
 from egopose.skeleton import BODY17_HANDS
@@ -282,6 +282,32 @@ def test_body_joints_in_view_weigh_more() -> None:
     assert distance(elbow, 1, seen=3.0) / distance(elbow, 1) == pytest.approx(3 * 55.5 / 57.5, rel=0.01)
     for told in (0, -1):
         assert distance(elbow, told, seen=3.0) == pytest.approx(distance(elbow, told))
+
+
+def test_seldom_seen_joints_count_like_the_others() -> None:
+    shown, truth = torch.zeros(2, 50, 17, 3), torch.zeros(2, 50, 17, 3)
+    knee, wrist = BODY17_HANDS.index("left_knee"), BODY17_HANDS.index("left_wrist")
+    truth[..., knee, 0], truth[..., wrist, 1] = 0.4, 0.1
+    visible = torch.zeros(2, 50, 17, dtype=torch.int8)
+    visible[..., wrist] = 1
+    visible[0, :6, knee] = 1
+    visible[1, :, knee] = -1
+    targets = _targets(visible)
+    said = float(_frame_body(shown, truth, torch.ones(2, 50, 17), targets))
+    assert said == pytest.approx((0.4 * 6 / (6 + SELDOM) + 0.1 * 100 / (100 + SELDOM)) / 17, rel=1e-5)
+    # what has no label does not count
+    weight = torch.ones(2, 50, 17)
+    weight[..., knee] = 0
+    assert float(_frame_body(shown, truth, weight, targets)) == pytest.approx(0.1 * 100 / (100 + SELDOM) / 17, rel=1e-5)
+
+
+def _targets(visible: torch.Tensor) -> Targets:
+    n = visible.shape[:2]
+    nothing = torch.full((*n, 59, 3), float("nan"))
+    return Targets(
+        nothing, None, visible, torch.eye(4).expand(*n, 4, 4), torch.zeros(n), torch.ones(n, dtype=torch.bool),
+        nothing[..., 0, :], nothing[..., 0, 0], torch.full((*n, 2), -1),
+    )  # fmt: skip
 
 
 def test_likelihood_is_minimal_at_the_true_scale() -> None:

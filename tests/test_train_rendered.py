@@ -180,15 +180,18 @@ def test_a_step_reaches_every_part(tmp_path: Path) -> None:
         # the residual paths start at zero; open them, as one step of training does
         for layer in (model.fuse_body, model.fuse_hands):
             layer.weight.normal_(std=0.1)
-    source = RenderedSource([rendered()], c)
+    clip = rendered()
+    clip.visible[:, BODY17_HANDS.index("left_elbow")] = 1
+    source = RenderedSource([clip], c)
     batch = source.batch(0)
     output, encoded = model(batch.frames, batch.rotation, batch.first, batch.rest)
-    loss, terms = total_loss(output, encoded, batch.targets, LossConfig(), 10**6)
+    loss, terms = total_loss(output, encoded, batch.targets, LossConfig(frame_body=1.0), 10**6)
     loss.backward()
-    for name in ("heat", "crop", "frame_hand", "hand", "ray", "visible"):
+    for name in ("heat", "crop", "frame_body", "frame_hand", "hand", "ray", "visible"):
         assert terms[name] > 0, name
     quiet = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    for part in ("image_encoder", "hand_encoder", "heat", "decoder", "hand_head", "temporal", "ray_in", "queries"):
+    for part in ("image_encoder", "hand_encoder", "heat", "decoder", "hand_head", "temporal", "ray_in", "queries",
+                 "body_layer", "body_norm", "heads.shown.joints", "heads.shown.doubt", "heads.shown.gate"):  # fmt: skip
         assert any(
             p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if n.startswith(part)
         ), (part, quiet)

@@ -110,6 +110,11 @@ def test_what_ships_can_lie_halfway_from_where_a_run_started(tmp_path: Path) -> 
     assert moved
     for name in moved:
         torch.testing.assert_close(middle[name].float(), 0.5 * (start[name].float() + end[name].float()))
+    part = moved[0].split(".")[0]
+    kept = halfway(before, tmp_path / "second" / "motion", (part,)).state_dict()
+    for name in moved:
+        wanted = end[name] if name.startswith(part) else middle[name]
+        torch.testing.assert_close(kept[name].float(), wanted.float())
     folder = tmp_path / "weights"
     folder.mkdir()
     ship(tmp_path / "second", ["motion"], folder, "nano", "second round", motion=held, before=before)

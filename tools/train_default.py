@@ -3,22 +3,25 @@
     python tools/train_default.py --motion-data FOLDER [--rendered FOLDER] --work runs/nano [--seconds 600]
 
 The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head poses and joints, split by subject); the
-rendered folder holds train/, train_more/, val/ and bars/ (clips) and hands_train/ and hands_val/ (hands) as `egopose
-synth` writes them. Every call continues where the last one stopped.
+rendered folder holds train/, train_more/, looking_down/, val/ and bars/ (clips) and hands_train/, hands_more/ and
+hands_val/ (hands) as `egopose synth` writes them. Every call continues where the last one stopped.
 
-The shipped weights come from five rounds. The second started from the weights of the first after the knuckles of the
+The shipped weights come from six rounds. The second started from the weights of the first after the knuckles of the
 body asset were moved and everything was rendered anew. For the third, hands are read at twice the resolution and the
 hand finder sees the arms as well (both layers were new and started at zero), other clips were rendered (--render), and
 what reads crops and what reads whole images learns side by side, each on a core (start the stages hands and frames in
 two processes, or one after the other). The fourth is everything once more, on more clips and in the mirror; the part
 of the finder that sees both maps was new there and started at zero. The fifth is everything once more on the clips
 that came for the fourth, with crops aimed as far off as the finder aims them and clips that show limbs more often; what
-ships lies halfway between the fourth's weights and the fifth's:
+went on lies halfway between the fourth's weights and the fifth's. In the sixth, hands are read for longer, near ones
+more often, and images say of the body what they show by a head of their own (new there), learnt on single frames; head
+motion stays as it was:
 
     python tools/train_default.py ... --round 2 --work runs/nano2 --init runs/nano/all/best.safetensors
     python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
     python tools/train_default.py ... --round 4 --work runs/nano4 --init runs/nano3/all/best.safetensors
     python tools/train_default.py ... --round 5 --work runs/nano5 --init runs/nano4/all/best.safetensors
+    python tools/train_default.py ... --round 6 --work runs/nano6 --init egopose/weights/nano.safetensors
 
 Error bars can be set anew without any training:
 
@@ -100,17 +103,49 @@ FIFTH: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-ROUNDS = (FIRST, SECOND, THIRD, FOURTH, FIFTH)
-CLIPS = (("train",), ("train",), ("train",), ("train", "train_more"), ("train_more",))
+SIXTH: dict[str, dict[str, Any]] = {
+    "hands": {
+        **THIRD["hands"], "steps": 4200, "eval_every": 600, "save_every": 100,
+        # what else reads these tokens stays as it is
+        "train_only": ["hand_encoder", "hand_head", "hand_fine"],
+    },
+    "frames": {
+        **THIRD["frames"], "steps": 1500, "eval_every": 500,
+        "train_only": ["image_encoder", "heat", "body_layer", "body_norm", "heads.shown"],
+        "loss": {**THIRD["frames"]["loss"], "frame_body": 1.0},
+    },
+    "all": {
+        **FIFTH["all"], "steps": 1500, "eval_every": 1500, "motion_every": 1_000_000, "crops_every": 5,
+        "frames_every": 2, "loss": {**FIFTH["all"]["loss"], "frame_body": 1.0},
+        # what reads crops, and what joins images with the rest: head motion says what it said
+        "train_only": [
+            "hand_encoder", "hand_head", "hand_fine", "ray_in", "kind", "no_image", "no_hand", "queries", "decoder",
+            "memory_norm", "body_layer", "body_norm", "fuse_body", "fuse_hands", "heads.shown", "heads.hand_joints",
+            "heads.hand_shift", "heads.hand_doubt", "heads.hand_gate",
+        ],
+    },
+}  # fmt: skip
+
+NEW = ("body_layer", "body_norm", "heads.shown")
+"""Parts that learn from the sixth round on."""
+
+ROUNDS = (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH)
+CLIPS = (("train",), ("train",), ("train",), ("train", "train_more"), ("train_more",), ("train_more",))
 """Folders of rendered clips that each round learns from."""
 
-ORDINALS = ("first", "second", "third", "fourth", "fifth")
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 SIDE_BY_SIDE = ("hands", "frames")
-"""Stages of the third round that start from the same weights and change other parts of them."""
+"""Stages of the third and the sixth round that start from the same weights and change other parts of them."""
 
 RENDERED: dict[str, dict[str, Any]] = {
     # what `egopose synth` is told for the third round
     "hands_train": {"content": "hands", "clips": 1600, "frames": 16, "side": 144, "seed": 301, "hands_up": 0.9},
+    # for the sixth round: as many hands again
+    "hands_more": {"content": "hands", "clips": 1600, "frames": 16, "side": 144, "seed": 308, "hands_up": 0.9},
+    # single frames that show legs and shoulders, which clips seldom do
+    "looking_down": {
+        "clips": 1500, "frames": 6, "side": 256, "seed": 309, "steep_share": 1.0, "steepest_deg": 75.0, "hands_up": 0.3,
+    },
     "hands_val": {
         "content": "hands", "clips": 80, "frames": 16, "side": 144, "seed": 302, "hands_up": 0.9, "samples": 3,
         "generated_share": 0.0,
@@ -131,18 +166,19 @@ def render(motion: Path, folder: Path) -> None:
     from egopose.commands.synth import run_synth_shared
 
     for name, values in RENDERED.items():
-        files = ["train_exact.npz", "train_retarget.npz"] if "train" in name else ["val.npz"]
+        held_out = name in ("hands_val", "val", "bars", "test")
+        files = ["val.npz"] if held_out else ["train_exact.npz", "train_retarget.npz"]
         paths = [str(motion / file) for file in files]
         print(run_synth_shared("synth", folder / name, motion=paths, **{"samples": 2, "steep_share": 0.4, **values}))
 
 
-def merge(init: Path, parts: dict[str, Path], out: Path) -> None:
+def merge(init: Path, stages: dict[str, dict[str, Any]], parts: dict[str, Path], out: Path) -> None:
     """Weights of stages that ran side by side: of each the parts it changed."""
     from egopose.model.weights import load_weights, save_weights
 
     whole = load_weights(init)
     for stage, path in parts.items():
-        mine = tuple(THIRD[stage]["train_only"])
+        mine = tuple(stages[stage]["train_only"])
         state = load_weights(path, expect=whole.config).state
         whole.state.update({name: value for name, value in state.items() if name.startswith(mine)})
     save_weights(out, whole.model(), notes={"merged": sorted(parts)})
@@ -164,12 +200,15 @@ def stage_config(
         **stages[stage],
     }
     if rendered is not None and stage != "motion":
-        values.update(crops=[str(rendered / "hands_train")])
+        names = ("hands_train", "hands_more") if stages is SIXTH else ("hands_train",)
+        values.update(crops=[str(rendered / name) for name in names])
     if rendered is not None and stage == "hands":
         values.update(held_out_crops=[str(rendered / "hands_val")])
     elif rendered is not None and stage != "motion":
         folders = CLIPS[ROUNDS.index(stages)]
         values.update(rendered=[str(rendered / name) for name in folders], held_out_rendered=[str(rendered / "val")])
+        if stages is SIXTH:
+            values.update(single=[str(rendered / "looking_down")])
     if init is not None:
         values["init"] = str(init)
     return load_config(TrainConfig, size, **values)
@@ -183,7 +222,7 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
     stages = options.stages
     if stages is None:
         stages = ["motion"] if options.rendered is None else list(known)
-    side_by_side = SIDE_BY_SIDE if known is THIRD else ()
+    side_by_side = SIDE_BY_SIDE if known in (THIRD, SIXTH) else ()
     done: Path | None = options.init
     for stage in known:
         best = options.work / stage / "best.safetensors"
@@ -206,7 +245,7 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
             done = options.work / "merged.safetensors"
             # the other process may have gone on since
             if not done.exists() or done.stat().st_mtime < max(path.stat().st_mtime for path in parts.values()):
-                merge(options.init, parts, done)
+                merge(options.init, known, parts, done)
 
 
 def main() -> None:
@@ -216,7 +255,7 @@ def main() -> None:
     parser.add_argument("--rendered", type=Path)
     parser.add_argument("--size", default="nano")
     parser.add_argument("--work", type=Path, default=Path("runs/nano"))
-    parser.add_argument("--round", type=int, choices=(1, 2, 3, 4, 5), default=1)
+    parser.add_argument("--round", type=int, choices=range(1, len(ROUNDS) + 1), default=1)
     parser.add_argument("--stages", nargs="*", help="by default motion, and all of the round with --rendered")
     parser.add_argument("--init", type=Path, help="the weights that a later round starts from")
     parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
@@ -251,13 +290,16 @@ def main() -> None:
         train(options, known)
         if options.ship:
             reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
-            if known is THIRD and set(reached) <= set(SIDE_BY_SIDE):
-                raise EgoposeError(f"{options.work}: round 3 ships after its stage all; no weights of that yet")
+            if known in (THIRD, SIXTH) and set(reached) <= set(SIDE_BY_SIDE):
+                raise EgoposeError(
+                    f"{options.work}: round {options.round} ships after its stage all; no weights of that yet"
+                )
             called = f"{ORDINALS[options.round - 1]} round"
             print(
                 ship(
                     options.work, reached, folder, options.size, called, motion=motion, rendered=val,
-                    bars=bars if known is FIFTH else None, before=options.init if known is FIFTH else None,
+                    bars=bars if known in (FIFTH, SIXTH) else None,
+                    before=options.init if known in (FIFTH, SIXTH) else None, new=NEW if known is SIXTH else (),
                 )
             )  # fmt: skip
             machine = f"{platform.machine()}, {os.cpu_count()} shared cores"

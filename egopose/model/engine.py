@@ -126,7 +126,8 @@ class TorchEngine:
         t = {name: self._in(value) for name, value in step._asdict().items()}
         hands = None if t["hand_wrist"] is None else HandEstimate(t["hand_wrist"], t["hand_offsets"])  # type: ignore[arg-type]
         return Encoded(
-            t["token"], t["hand_query"], hands, t["hand_logit"], t["hand_known"], None,  # type: ignore[arg-type]
+            t["token"], t["body_query"], t["image_known"],  # type: ignore[arg-type]
+            t["hand_query"], hands, t["hand_logit"], t["hand_known"], None,
             t["up"], t["up_known"], t["height"],  # type: ignore[arg-type]
         )  # fmt: skip
 
@@ -142,6 +143,8 @@ def _step_arrays(encoded: Encoded) -> StepArrays:
         up=encoded.up.cpu().numpy(),
         up_known=encoded.up_known.cpu().numpy(),
         height=encoded.height.cpu().numpy(),
+        body_query=_np(encoded.body_query),
+        image_known=_np(encoded.image_known),
         hand_query=_np(encoded.hand_query),
         hand_wrist=None if hands is None else _np(hands.wrist),
         hand_offsets=None if hands is None else _np(hands.offsets),

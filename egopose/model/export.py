@@ -25,7 +25,7 @@ class See(nn.Module):
 
 
 class Encode(nn.Module):
-    """All of a frame to its token, its hand queries and per-frame hands."""
+    """All of a frame to its token, its queries and per-frame hands."""
 
     def __init__(self, model: EgoPoseNet) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Encode(nn.Module):
         tokens = self.model.see_hands(hands, hand_rays, hand_known)
         out = self.model.fuse(batch, image_tokens, tokens, None)
         assert out.hands is not None
-        return out.token, out.hand_query, out.hands.wrist, out.hands.offsets, out.hand_logit
+        return out.token, out.body_query, out.hand_query, out.hands.wrist, out.hands.offsets, out.hand_logit
 
 
 class Push(nn.Module):
@@ -67,15 +67,16 @@ class Read(nn.Module):
         self.temporal, self.heads = model.temporal, model.heads
 
     def forward(
-        self, token: Tensor, up: Tensor, up_known: Tensor, height: Tensor, hand_query: Tensor, hand_wrist: Tensor,
-        hand_offsets: Tensor, hand_logit: Tensor, hand_known: Tensor, rotation: Tensor, first: Tensor, rest: Tensor,
-        cache: Tensor,
+        self, token: Tensor, up: Tensor, up_known: Tensor, height: Tensor, body_query: Tensor, image_known: Tensor,
+        hand_query: Tensor, hand_wrist: Tensor, hand_offsets: Tensor, hand_logit: Tensor, hand_known: Tensor,
+        rotation: Tensor, first: Tensor, rest: Tensor, cache: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         """See :meth:`TemporalTransformer.read` and :meth:`EgoPoseNet.read`."""
         finished, new = self.temporal.read(token[:, None], rotation[:, None], first[:, None], rest[:, None], cache)
         out = self.heads(
-            finished[:, 0], up=up, up_known=up_known, height=height, hands=HandEstimate(hand_wrist, hand_offsets),
-            hand_query=hand_query, hand_known=hand_known, hand_logit=hand_logit,
+            finished[:, 0], up=up, up_known=up_known, height=height, body_query=body_query, image_known=image_known,
+            hands=HandEstimate(hand_wrist, hand_offsets), hand_query=hand_query, hand_known=hand_known,
+            hand_logit=hand_logit,
         )  # fmt: skip
         return (*(getattr(out, name) for name in Said._fields), new)
 
@@ -95,6 +96,7 @@ def graphs(model: EgoPoseNet) -> dict[str, tuple[nn.Module, tuple[Tensor, ...], 
     step = {
         "token": torch.zeros(1, config.dim), "up": torch.tensor([[0.0, -1.0, 0.0]]),
         "up_known": torch.ones(1, dtype=torch.bool), "height": torch.zeros(1),
+        "body_query": torch.zeros(1, config.dim), "image_known": torch.ones(1, dtype=torch.bool),
         "hand_query": torch.zeros(1, 2, config.dim), "hand_wrist": torch.zeros(1, 2, 3),
         "hand_offsets": torch.zeros(1, 2, 20, 3), "hand_logit": torch.zeros(1, 2),
         "hand_known": torch.ones(1, 2, dtype=torch.bool),
@@ -106,7 +108,7 @@ def graphs(model: EgoPoseNet) -> dict[str, tuple[nn.Module, tuple[Tensor, ...], 
         "see": (See(model), (image, rays), ["image", "rays"], ["image_tokens", "heat"]),
         "encode": (
             Encode(model), tuple(frame[name] for name in _FRAME), list(_FRAME),
-            ["token", "hand_query", "hand_wrist", "hand_offsets", "hand_logit"],
+            ["token", "body_query", "hand_query", "hand_wrist", "hand_offsets", "hand_logit"],
         ),
         "push": (Push(model), (step["token"], rotation, cache), ["token", "rotation", "cache"], ["new_cache"]),
         "read": (

@@ -41,6 +41,7 @@ class Output(NamedTuple):
         height: (...) camera height over the floor, metres, predicted.
         bones: (..., B) lengths of the skeleton's bones, metres.
         contact: (..., 2) logit that the left and right foot rest on the floor.
+        frame_body: (..., 17, 3) metres, camera axes, what the image alone shows of the body; None without images.
         frame_hands: Per-frame hands, used to place the next crops; None without crops.
         hand_logit: (..., 2) logit that the crop shows the hand, or None.
     """
@@ -53,6 +54,7 @@ class Output(NamedTuple):
     height: Tensor
     bones: Tensor
     contact: Tensor
+    frame_body: Tensor | None
     frame_hands: HandEstimate | None
     hand_logit: Tensor | None
 
@@ -96,6 +98,40 @@ class BodyHead(nn.Module):
         # errors have the size of the body part: start the scale at 5 cm
         scale, visible = self.doubt(x).unflatten(-1, (2, N_BODY)).unbind(-2)
         return joints, scale - 3.0, visible
+
+
+class ShownBody(nn.Module):
+    """Body joints as one image shows them, in camera axes, and how much each of them counts beside the body that
+    follows from time: next to nothing at first, and nothing without an image."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.joints = mlp(dim, 2 * dim, N_BODY * 3)
+        self.mean = nn.Parameter(torch.zeros(N_BODY, 3))
+        self.doubt = mlp(dim, dim, N_BODY)
+        self.gate = mlp(2 * dim, dim, N_BODY)
+
+    def alone(self, query: Tensor) -> Tensor:
+        """Joints (..., 17, 3) in camera axes that the image alone shows, from its query (..., C)."""
+        return self.joints(query).unflatten(-1, (N_BODY, 3)) + self.mean
+
+    def forward(
+        self, x: Tensor, query: Tensor, image_known: Tensor, body: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Joints (..., 17, 3) and log scales (..., 17) of time and image together, and the joints of the image alone.
+
+        Args:
+            x: (..., C) finished step.
+            query: (..., C) what the frame's image told the body's query.
+            image_known: (...) bool.
+            body: (..., 17, 3) of the finished step, camera axes.
+            scale: (..., 17) its log scales.
+        """
+        shown = self.alone(query)
+        gate = torch.sigmoid(self.gate(torch.cat([x, query], dim=-1)) - 4.0) * image_known[..., None]
+        # what is seen is known to a few centimetres
+        both = scale + gate * (self.doubt(query) - 4.0 - scale)
+        return body + gate[..., None] * (shown - body), both, shown
 
 
 class HandHead(nn.Module):
@@ -159,6 +195,7 @@ class StepHeads(nn.Module):
         self.bones = nn.Linear(dim, len(BODY17_HANDS.bones))
         self.place = nn.Linear(dim, 4)
         self.contact = nn.Linear(dim, len(CONTACTS))
+        self.shown = ShownBody(dim)
 
     def gravity_height(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted up (..., 3) in camera axes, unit, and camera height (...) in metres."""
@@ -174,6 +211,8 @@ class StepHeads(nn.Module):
         up: Tensor,
         up_known: Tensor,
         height: Tensor,
+        body_query: Tensor | None,
+        image_known: Tensor | None,
         hands: HandEstimate | None,
         hand_query: Tensor | None,
         hand_known: Tensor | None,
@@ -186,6 +225,8 @@ class StepHeads(nn.Module):
             up: (..., 3) gravity up in camera axes where ``up_known`` (...) is true.
             up_known: See ``up``.
             height: (...) camera height minus the nominal one, zero when unknown.
+            body_query: (..., C) what the frames' images told the body's query.
+            image_known: (...) bool, whether there was an image.
             hands: Per-frame hands.
             hand_query: (..., 2, C) their queries.
             hand_known: (..., 2) bool, whether there was a crop.
@@ -196,6 +237,9 @@ class StepHeads(nn.Module):
         R_canonical_camera = canonical_axes(up)
         body, scale, visible = self.body(x, height)
         body = torch.einsum("...ji,...kj->...ki", R_canonical_camera, body)
+        shown = None
+        if body_query is not None and image_known is not None:
+            body, scale, shown = self.shown(x, body_query, image_known, body, scale)
         wrists = body[..., [LEFT_WRIST, RIGHT_WRIST], :]
         both = x[..., None, :].expand(*x.shape[:-1], 2, x.shape[-1]) + self.side
         rest = self.rest_joints(both).unflatten(-1, (N_HAND - 1, 3)) + self.rest_mean
@@ -223,6 +267,7 @@ class StepHeads(nn.Module):
             height=predicted_height,
             bones=nn.functional.softplus(self.bones(x) - 2.0),
             contact=self.contact(x),
+            frame_body=shown,
             frame_hands=hands,
             hand_logit=hand_logit,
         )

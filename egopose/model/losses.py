@@ -26,6 +26,8 @@ class LossConfig(Config, frozen=True, kw_only=True):
         face: Weight of the five face joints, which follow from the head pose.
         seen: Weight of body joints in view.
         label_sigma_m: Label error at which a joint counts half.
+        frame_body: Distance of what single images show of the body and of what is made of it, each joint where it is in
+            view; joints that seldom are count as much as others.
         hand: Distance of wrist-relative hand joints, times the share of crops.
         frame_hand: Distance of the per-frame hands that place the next crops.
         ray: Angle between predicted and true viewing ray of visible joints, radians.
@@ -48,6 +50,7 @@ class LossConfig(Config, frozen=True, kw_only=True):
     face: float = 0.3
     seen: float = 1.0
     label_sigma_m: float = 0.03
+    frame_body: float = 0.0
     hand: float = 2.0
     frame_hand: float = 1.0
     ray: float = 0.1
@@ -105,6 +108,9 @@ class Targets:
         changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in values.items()}
         return Targets(**changed)
 
+
+SELDOM = 3.0
+"""Frames of a batch in which a joint must be in view for half the weight of one that always is."""
 
 _BONES = torch.tensor(BODY17_HANDS.bones)
 _FACE = [i for i, name in enumerate(BODY17.joints) if name.split("_")[-1] in ("nose", "eye", "ear")]
@@ -165,6 +171,14 @@ def total_loss(
     else:
         likelihood = distance / scale + 3 * torch.log(scale)
         terms["xyz"] = _mean(likelihood * scale.detach() ** config.beta, joint_weight)
+    if config.frame_body and output.frame_body is not None:
+        terms["frame_body"] = sum(
+            (
+                _frame_body(said, truth[..., body, :], weight[..., body], targets)
+                for said in (output.frame_body, output.xyz[..., body, :])
+            ),
+            start=distance.new_zeros(()),
+        )
     if config.hand or config.frame_hand:
         terms.update(_hand_terms(output, truth, weight, targets))
     seen = (targets.visible == 1) & known
@@ -209,6 +223,14 @@ def _cross_entropy(logit: Tensor, target: Tensor) -> Tensor:
 def _hands(xyz: Tensor) -> Tensor:
     """(B, T, 2, 21, 3) of (B, T, 59, 3)."""
     return xyz[..., BODY17.n_joints :, :].unflatten(-2, (2, HAND21.n_joints))
+
+
+def _frame_body(shown: Tensor, truth: Tensor, weight: Tensor, targets: Targets) -> Tensor:
+    seen = weight * (targets.visible[..., : BODY17.n_joints] == 1)
+    lead = tuple(range(seen.ndim - 1))
+    total, counted = (_norm(shown - truth) * seen).sum(lead), seen.sum(lead)
+    # one that a single frame shows is not worth as much as those of a whole batch
+    return (total / (counted + SELDOM)).mean()
 
 
 def _hand_terms(output: Output, truth: Tensor, weight: Tensor, targets: Targets) -> dict[str, Tensor]:

@@ -65,6 +65,7 @@ class Encoded(NamedTuple):
 
     Attributes:
         token: (N, C).
+        body_query: (N, C) or None, and image_known (N,) bool or None.
         hand_query: (N, 2, C) or None.
         hands: Per-frame hands or None.
         hand_logit: (N, 2) or None.
@@ -75,6 +76,8 @@ class Encoded(NamedTuple):
     """
 
     token: Tensor
+    body_query: Tensor | None
+    image_known: Tensor | None
     hand_query: Tensor | None
     hands: HandEstimate | None
     hand_logit: Tensor | None
@@ -177,6 +180,9 @@ class EgoPoseNet(nn.Module):
             nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.Hardswish(),
             nn.Conv2d(wide, SIDES * HEAT_CHANNELS, 1, bias=False),
         )  # fmt: skip
+        # looks for the body in the image alone, from what all has told the body's query
+        self.body_layer = DecoderLayer(dim, config.heads)
+        self.body_norm = nn.LayerNorm(dim)
         # images start as a correction of zero to what the head's motion says, what sharpens them at zero too
         for layer in (self.fuse_body, self.fuse_hands, self.heat_context, self.heat_joint[-1]):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
@@ -242,13 +248,15 @@ class EgoPoseNet(nn.Module):
         """Join what the frame's modalities say into its token."""
         head, imu = self.sensors(batch)
         token = head + imu
-        query = hands = logit = None
+        body = image_known = query = hands = logit = None
         if image_tokens is not None or hand_tokens is not None:
             n = head.shape[0]
             if image_tokens is None:
                 image_tokens = (self.no_image + self.kind[0]).expand(n, 1, -1)
-            elif batch.image_known is not None:
-                image_tokens = torch.where(batch.image_known[:, None, None], image_tokens, self.no_image + self.kind[0])
+            else:
+                image_known = torch.ones_like(batch.head_known) if batch.image_known is None else batch.image_known
+                image_tokens = torch.where(image_known[:, None, None], image_tokens, self.no_image + self.kind[0])
+            cells = image_tokens.shape[1]
             memory = [image_tokens, (head + self.kind[3])[:, None], (imu + self.kind[4])[:, None]]
             if hand_tokens is not None:
                 memory.append(hand_tokens)
@@ -257,10 +265,10 @@ class EgoPoseNet(nn.Module):
             for layer in self.decoder:
                 x = layer(x, tokens)
             x = self.decoder_norm(x)
-            body = self.fuse_body(x[:, 0])
-            if batch.image_known is not None:
-                body = body * batch.image_known[:, None]
-            token = token + body
+            change = self.fuse_body(x[:, 0])
+            token = token + (change if batch.image_known is None else change * batch.image_known[:, None])
+            if image_known is not None:
+                body = self.body_norm(self.body_layer(x[:, :1], tokens[:, :cells]))[:, 0]
             if hand_tokens is not None:
                 assert batch.hand_known is not None
                 query = x[:, 1:]
@@ -268,7 +276,7 @@ class EgoPoseNet(nn.Module):
                 token = token + self.fuse_hands((query * batch.hand_known[..., None]).flatten(1))
         known = batch.head_known
         return Encoded(
-            token, query, hands, logit, batch.hand_known if hand_tokens is not None else None, heat,
+            token, body, image_known, query, hands, logit, batch.hand_known if hand_tokens is not None else None, heat,
             up=batch.head[:, 2:5], up_known=known, height=batch.head[:, 0] * known,
         )  # fmt: skip
 
@@ -287,7 +295,8 @@ class EgoPoseNet(nn.Module):
     def read(self, finished: Tensor, encoded: Encoded) -> Output:
         """Joints of finished steps; ``encoded`` has the same leading shape as ``finished``."""
         return self.heads(
-            finished, up=encoded.up, up_known=encoded.up_known, height=encoded.height, hands=encoded.hands,
+            finished, up=encoded.up, up_known=encoded.up_known, height=encoded.height,
+            body_query=encoded.body_query, image_known=encoded.image_known, hands=encoded.hands,
             hand_query=encoded.hand_query, hand_known=encoded.hand_known, hand_logit=encoded.hand_logit,
         )  # fmt: skip
 

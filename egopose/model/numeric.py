@@ -38,6 +38,8 @@ class StepArrays(NamedTuple):
     up: Array
     up_known: Flags
     height: Array
+    body_query: Array | None = None
+    image_known: Flags | None = None
     hand_query: Array | None = None
     hand_wrist: Array | None = None
     hand_offsets: Array | None = None

@@ -22,9 +22,12 @@ from egopose.skeleton import BODY17_HANDS
 Array = NDArray[np.float32]
 
 MANIFEST = "network.json"
-FORMAT, VERSION = "egopose-onnx", 4
+FORMAT, VERSION = "egopose-onnx", 5
 GRAPHS = ("see", "encode", "push", "read")
-_STEP = ("token", "up", "up_known", "height", "hand_query", "hand_wrist", "hand_offsets", "hand_logit", "hand_known")
+_STEP = (
+    "token", "up", "up_known", "height", "body_query", "image_known", "hand_query", "hand_wrist", "hand_offsets",
+    "hand_logit", "hand_known",
+)  # fmt: skip
 _FRAME = (
     "head", "head_known", "imu", "imu_known", "image_tokens", "image_known", "hands", "hand_rays", "hand_known",
     "hand_axes", "hand_focal", "hand_distance",
@@ -152,6 +155,7 @@ class OnnxEngine:
         joined.update(
             up=full["head"][:, 2:5], up_known=full["head_known"],
             height=(full["head"][:, 0] * full["head_known"]).astype(np.float32), hand_known=full["hand_known"],
+            image_known=full["image_known"],
         )  # fmt: skip
         return StepArrays(**{k: joined[k] for k in _STEP})
 

@@ -28,6 +28,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         held_out_crops: The same of held-out subjects.
         rendered: Folders of rendered clips.
         held_out_motion: npz files of held-out subjects, scored during training and never trained on.
+        single: Folders of rendered clips of which only single frames are learnt.
         held_out_rendered: Folders of rendered clips of held-out subjects.
         subject_weight: Extra sampling factor of some subjects.
         subject_power: 1 samples seconds alike, 0 samples subjects alike.
@@ -72,6 +73,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     crops: tuple[str, ...] = ()
     held_out_crops: tuple[str, ...] = ()
     rendered: tuple[str, ...] = ()
+    single: tuple[str, ...] = ()
     held_out_motion: tuple[str, ...] = ()
     held_out_rendered: tuple[str, ...] = ()
     subject_weight: dict[str, float] = msgspec.field(default_factory=dict)

@@ -34,6 +34,14 @@ WRONG_SIDE = 0.08
 TURN_RAD = 0.25
 """Standard deviation of the random turn of a crop about its axis."""
 
+NEAR_M, NEAR_MOST = 0.45, 6.0
+"""Hands nearer than this are drawn more often, by the cube of their nearness and at most so many times as often: they
+are few, and were read as far too distant."""
+
+MISJUDGED, MISJUDGED_MOST = 0.15, 2.0
+"""Share of crops that are sized for a hand further away than it is, and how many times as far at most: what the finder
+does with near hands."""
+
 
 @dataclass(frozen=True, eq=False)
 class HandCrops:
@@ -131,6 +139,9 @@ class CropSource:
         """Keep the hands."""
         self.crops, self.config, self.rank = crops, config, rank
         model = config.model
+        far = np.linalg.norm(crops.joints_camera.astype(np.float64).mean(axis=1), axis=-1)
+        # as a running sum: choosing among tens of thousands by their weights anew would cost more than the drawing
+        self._sum = np.cumsum(np.clip((NEAR_M / far) ** 3, 1.0, NEAR_MOST))
         self.cells = model.hand_px // model.fine_stride
         self.constant = unrelated(config.rendered_window, model)
 
@@ -156,11 +167,14 @@ class CropSource:
 
     def _hand(self, rng: np.random.Generator, *, as_left: bool) -> dict[str, NDArray[Any]]:
         crops = self.crops
-        index = int(rng.integers(len(crops)))
+        index = int(np.searchsorted(self._sum, rng.random() * self._sum[-1], side="right"))
         centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
         # from as a second look is aimed to as a first one is
         place = centre + 0.01 * spread(rng) * rng.standard_normal(3)
-        place = place * np.exp(0.08 * spread(rng) * rng.standard_normal())
+        if rng.random() < MISJUDGED:
+            place = place * rng.uniform(1.0, MISJUDGED_MOST)
+        else:
+            place = place * np.exp(0.08 * spread(rng) * rng.standard_normal())
         turn = turned(place, TURN_RAD * float(rng.standard_normal()))
         wrong = bool(rng.random() < WRONG_SIDE)
         hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells, wrong_side=wrong)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from egopose import rigid
-from egopose.model.network import EgoPoseNet
+from egopose.model.headmotion import HEAD_FEATURES
+from egopose.model.network import EgoPoseNet, FrameBatch
 from egopose.model.rays import HAND_RADIUS_M, normalise
 from egopose.model.track import FrameReader
-from egopose.skeleton import BODY17, HAND21
+from egopose.skeleton import BODY12, BODY17, BODY17_HANDS, HAND21
 from egopose.train.batch import Batch, stack, unrelated
 from egopose.train.config import TrainConfig
 from egopose.train.rendered import (
@@ -24,6 +26,18 @@ from egopose.train.rendered import (
     heat_target,
     photometric,
 )
+
+SELDOM_SHARE = 0.5
+"""Share of the frames that are drawn for what they show of the body: each joint as often as the others."""
+
+LEAST_SHARE = 0.01
+"""A joint that is in view in a smaller share of the frames than this is drawn as if it were in this share."""
+
+
+def seldom_seen(visible: NDArray[np.int8]) -> NDArray[np.float64]:
+    """Weights (N,) of frames by what they show (N, 59): joints from shoulders to ankles, the seldom ones as much."""
+    seen = visible[:, BODY17_HANDS.indices(BODY12.joints)] == 1
+    return np.asarray((seen / np.maximum(seen.mean(axis=0), LEAST_SHARE)).mean(axis=1))
 
 
 class FrameSource:
@@ -38,6 +52,15 @@ class FrameSource:
         self.rendered = RenderedSource(clips, config, rank=rank)
         self.config, self.rank = config, rank
         self.constant = unrelated(config.rendered_window, config.model)
+        clips = self.rendered.clips
+        lengths = np.array([len(clip) for clip in clips])
+        self._first = np.concatenate([[0], np.cumsum(lengths)])
+        alike = np.repeat(self.rendered.weights / lengths, lengths)
+        seldom = seldom_seen(np.concatenate([clip.visible for clip in clips]))
+        if seldom.any():
+            alike = (1 - SELDOM_SHARE) * alike + SELDOM_SHARE * seldom / seldom.sum()
+        # as a running sum: choosing among tens of thousands by their weights anew would cost more than the reading
+        self._sum = np.cumsum(alike)
 
     def batch(self, step: int) -> Batch:
         """The frames of a training step, as windows."""
@@ -45,10 +68,11 @@ class FrameSource:
         return stack([self._window(rng) for _ in range(self.config.rendered_batch)])
 
     def _window(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        length, clips = self.config.rendered_window, self.rendered.clips
+        length = self.config.rendered_window
         rows = []
-        for index in rng.choice(len(clips), size=length, p=self.rendered.weights):
-            rows.append(self.frame(int(index), int(rng.integers(len(clips[index]))), rng))
+        for at in np.searchsorted(self._sum, self._sum[-1] * rng.random(length), side="right"):
+            index = int(np.searchsorted(self._first, at, side="right")) - 1
+            rows.append(self.frame(index, int(at - self._first[index]), rng))
         told = {"image_known": np.ones(length, dtype=bool)}
         return {**self.constant, **told, **{key: np.stack([row[key] for row in rows]) for key in rows[0]}}
 
@@ -64,6 +88,26 @@ class FrameSource:
             "heat": heat, "xyz": joints.astype(np.float32), "visible": clip.visible[at],
             "up": T[2, :3].astype(np.float32), "heat_known": np.isfinite(centres).all(axis=-1),
         }  # fmt: skip
+
+
+def _seen(
+    model: EgoPoseNet, clips: Sequence[RenderedClip], every: int, batch: int
+) -> Iterator[tuple[RenderedClip, FrameReader, NDArray[np.int64], torch.Tensor, torch.Tensor]]:
+    """Clip, its reader, frames, and the tokens and hand maps of these."""
+    model.eval()
+    device = next(model.parameters()).device
+    for clip in clips:
+        reader = FrameReader(clip.camera, model.config)
+        picked = np.arange(0, len(clip), every)
+        for start in range(0, picked.size, batch):
+            frames = picked[start : start + batch]
+            images = np.stack([reader.fit.image(clip.images[i]) for i in frames])
+            rays = np.repeat(reader.rays[None], len(frames), axis=0)
+            with torch.no_grad():
+                tokens, heat = model.see(
+                    torch.from_numpy(normalise(images)).to(device), torch.from_numpy(rays).to(device)
+                )  # fmt: skip
+            yield clip, reader, frames, tokens, heat
 
 
 def finder_scores(
@@ -84,35 +128,53 @@ def finder_scores(
         Per cent: ``missed`` of the hands that are shown, ``elsewhere`` (found too far off for its crop, ``other_hand``
         of these on the other one), ``false`` of hands of which nothing is seen, and ``score``, all that goes wrong.
     """
-    import torch
-
     counts = {"shown": 0, "hidden": 0, "missed": 0, "elsewhere": 0, "other_hand": 0, "false": 0}
-    model.eval()
-    device = next(model.parameters()).device
-    for clip in clips:
-        reader = FrameReader(clip.camera, model.config)
-        picked = np.arange(0, len(clip), every)
-        centres = hand_centres(rigid.transform_points(rigid.invert(clip.T_world_camera), clip.joints))
-        hands = clip.visible[:, BODY17.n_joints :].reshape(len(clip), 2, HAND21.n_joints)
+    for clip, reader, frames, _, heat in _seen(model, clips, every, batch):
+        T = clip.T_world_camera[frames]
+        centres = hand_centres(rigid.transform_points(rigid.invert(T), clip.joints[frames]))
+        hands = clip.visible[frames, BODY17.n_joints :].reshape(len(frames), 2, HAND21.n_joints)
         share = (hands == 1).mean(axis=-1)
-        for start in range(0, picked.size, batch):
-            frames = picked[start : start + batch]
-            images = np.stack([reader.fit.image(clip.images[i]) for i in frames])
-            rays = np.repeat(reader.rays[None], len(frames), axis=0)
-            with torch.no_grad():
-                _, heat = model.see(
-                    torch.from_numpy(normalise(images)).to(device), torch.from_numpy(rays).to(device)
-                )  # fmt: skip
-            for i, maps in zip(frames, heat.cpu().numpy(), strict=True):
-                for h, place in enumerate(reader.centres(maps, None)):
-                    if np.isfinite(centres[i, h]).all():
-                        _count(counts, place, centres[i, h], centres[i, 1 - h], float(share[i, h]))
+        for i, maps in enumerate(heat.cpu().numpy()):
+            for h, place in enumerate(reader.centres(maps, None)):
+                if np.isfinite(centres[i, h]).all():
+                    _count(counts, place, centres[i, h], centres[i, 1 - h], float(share[i, h]))
     seen, unseen = max(counts["shown"], 1), max(counts["hidden"], 1)
     wrong = counts["missed"] + counts["elsewhere"] + counts["false"]
     return {
         **{name: 100 * counts[name] / seen for name in ("missed", "elsewhere", "other_hand")},
         "false": 100 * counts["false"] / unseen, "score": 100 * wrong / (seen + unseen),
     }  # fmt: skip
+
+
+def shown_scores(
+    model: EgoPoseNet, clips: Sequence[RenderedClip], *, every: int = 3, batch: int = 32
+) -> dict[str, float]:
+    """How far off what single images alone show of the body is, without head poses.
+
+    Args:
+        model: The network.
+        clips: Held-out clips.
+        every: Score every how many frames.
+        batch: Frames at once.
+
+    Returns:
+        ``shown_cm``: error where a joint is in view, the mean over the joints from shoulders to ankles that ever are,
+        those that seldom are as much as others; NaN when none is.
+    """
+    inner = BODY17_HANDS.indices(BODY12.joints)
+    total, times = np.zeros(len(inner)), np.zeros(len(inner))
+    for clip, _, frames, tokens, heat in _seen(model, clips, every, batch):
+        unknown = torch.zeros(len(frames), HEAD_FEATURES, device=tokens.device)
+        with torch.no_grad():
+            query = model.fuse(FrameBatch(unknown, unknown[:, 0] > 0), tokens, None, heat).body_query
+            assert query is not None
+            shown = model.heads.shown.alone(query).double().cpu().numpy()
+        joints = rigid.transform_points(rigid.invert(clip.T_world_camera[frames]), clip.joints[frames])
+        seen = clip.visible[frames][:, inner] == 1
+        off = np.linalg.norm(shown[:, inner] - joints[:, inner], axis=-1)
+        total, times = total + np.where(seen, off, 0.0).sum(axis=0), times + seen.sum(axis=0)
+    ever = times > 0
+    return {"shown_cm": 100 * float((total[ever] / times[ever]).mean()) if ever.any() else float("nan")}
 
 
 def _count(

@@ -47,3 +47,5 @@ def set_priors(model: EgoPoseNet, batches: Iterable[Batch]) -> None:
     answer = torch.linalg.solve(gram, design.T @ y.flatten(1).double()).float()
     model.heads.body.mean.copy_(answer[0].unflatten(0, (N_BODY, 3)))
     model.heads.body.sink.copy_(answer[1].unflatten(0, (N_BODY, 3)))
+    # the same under a level camera
+    model.heads.shown.mean.copy_(model.heads.body.mean @ canonical_axes(torch.tensor([0.0, -1.0, 0.0])))

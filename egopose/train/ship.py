@@ -66,7 +66,7 @@ def calibrate_body(model: EgoPoseNet, clips: Sequence[MotionClip]) -> dict[str, 
     return {f"coverage{int(100 * s)}": coverage(found.error, found.frame_sigma(factors), s) for s in (0.5, 0.9)}
 
 
-def halfway(before: Path, run: Path) -> EgoPoseNet:
+def halfway(before: Path, run: Path, new: Sequence[str] = ()) -> EgoPoseNet:
     """The network halfway between some weights and where a run that started from them stands.
 
     What a run gains stays where it lies, what it loses comes back in part (Wortsman et al., Model soups, 2022).
@@ -74,6 +74,7 @@ def halfway(before: Path, run: Path) -> EgoPoseNet:
     Args:
         before: Weights file.
         run: Folder of the run; its last averaged weights count, not those that scored best.
+        new: Parts that nothing was learnt for before the run; of these the run's weights stay as they are.
 
     Raises:
         EgoposeError: The run left no checkpoint that can be read, or is of another network.
@@ -87,7 +88,9 @@ def halfway(before: Path, run: Path) -> EgoPoseNet:
     try:
         after = torch.load(path, map_location="cpu", weights_only=True)["ema"]
         mixed = {
-            name: 0.5 * (value.float() + after[name]) if value.dtype.is_floating_point else after[name]
+            name: 0.5 * (value.float() + after[name])
+            if value.dtype.is_floating_point and not name.startswith(tuple(new))
+            else after[name]
             for name, value in weights.state.items()
         }
     except Exception as error:
@@ -99,7 +102,7 @@ def halfway(before: Path, run: Path) -> EgoPoseNet:
 
 def ship(
     work: Path, stages: Sequence[str], folder: Path, name: str, called: str, *, motion: Path,
-    rendered: Path | None = None, bars: Path | None = None, before: Path | None = None,
+    rendered: Path | None = None, bars: Path | None = None, before: Path | None = None, new: Sequence[str] = (),
 ) -> str:  # fmt: skip
     """Write the weights of the last stage reached into the package.
 
@@ -114,6 +117,7 @@ def ship(
         bars: More of them, which help to set the error bars and nothing else.
         before: Weights that the last stage started from, to ship what lies halfway (:func:`halfway`) instead of the
             stage's best.
+        new: Parts that are not averaged with those.
 
     Returns:
         What was written, one paragraph.
@@ -129,7 +133,7 @@ def ship(
         weights = load_weights(work / stage / "best.safetensors")
         model, picked = weights.model(), weights.notes.get("steps")
     else:
-        model, picked = halfway(before, work / stage), records[stage]["steps"]
+        model, picked = halfway(before, work / stage, new), records[stage]["steps"]
     clips = load_motion(motion)
     scores = _calibrated(model, clips, rendered if stage != "motion" else None, bars)
     notes = {

@@ -73,6 +73,21 @@ def rendered_clips(config: TrainConfig) -> tuple[list[RenderedClip], list[Render
     return clips, held
 
 
+def single_clips(config: TrainConfig) -> list[RenderedClip]:
+    """Rendered clips of which only single frames are learnt.
+
+    Raises:
+        EgoposeError: A folder is not usable, or shows a held-out subject.
+    """
+    from egopose.train.rendered_files import load_rendered
+
+    clips = [clip for folder in config.single for clip in load_rendered(folder)]
+    if clips:
+        held = {clip.subject for folder in config.held_out_rendered for clip in load_rendered(folder)}
+        check_rendered_subjects({clip.subject for clip in clips}, held)
+    return clips
+
+
 def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
     """Data, source, network and evaluation of a stage.
 
@@ -102,22 +117,22 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
             return crop_scores(model, held_crops)
     elif config.stage == "frames":
-        from egopose.train.frames import FrameSource, finder_scores
+        from egopose.train.frames import FrameSource, finder_scores, shown_scores
 
         clips, held_clips = rendered_clips(config)
-        source = FrameSource(clips, config, rank=rank)
+        source = FrameSource([*clips, *single_clips(config)], config, rank=rank)
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
-            return finder_scores(model, held_clips)
+            return {**finder_scores(model, held_clips), **shown_scores(model, held_clips)}
     else:
         from egopose.train.crops import CropSource, load_crops
-        from egopose.train.frames import FrameSource, finder_scores
+        from egopose.train.frames import FrameSource, finder_scores, shown_scores
         from egopose.train.rendered import MixedSource, RenderedSource
         from egopose.train.rendered_scores import rendered_scores
 
         clips, held_clips = rendered_clips(config)
         hands = CropSource(load_crops(config.crops), config, rank=rank) if config.crops else None
-        single = FrameSource(clips, config, rank=rank) if config.frames_every else None
+        single = FrameSource([*clips, *single_clips(config)], config, rank=rank) if config.frames_every else None
         source = MixedSource(
             RenderedSource(clips, config, rank=rank),
             (motion_source, config.motion_every), (hands, config.crops_every), (single, config.frames_every),
@@ -127,6 +142,7 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
             scores = rendered_scores(model, held_clips)
             finder = finder_scores(model, held_clips)
             scores.update({f"finder_{k}": v for k, v in finder.items() if k != "score"})
+            scores.update(shown_scores(model, held_clips))
             if held_out:
                 body = held_out_scores(model, held_out)
                 scores.update({f"motion_{k}": v for k, v in body.items()})
