@@ -60,6 +60,13 @@ def trainer(out: Path, **changes: object) -> Trainer:
     return t
 
 
+def test_what_images_show_starts_at_the_mean_body_below_a_level_camera(tmp_path: Path) -> None:
+    heads = trainer(tmp_path).model.heads
+    forward, left, up = heads.body.mean.detach().unbind(-1)
+    torch.testing.assert_close(heads.shown.mean.detach(), torch.stack([-left, -up, forward], dim=-1))
+    assert heads.body.mean.abs().max() > 0.1
+
+
 def test_it_learns_a_rigid_body(tmp_path: Path) -> None:
     t = trainer(tmp_path, steps=150, head_drop=0.0, floor_drop=0.0, augment={"mirror": 0.0, "limb": 0.0, "size": 0.0})
     start = t.train_step()["distance"]
