@@ -17,6 +17,7 @@ from egopose.skeleton import BODY17_HANDS
 from egopose.train.frames import FrameSource, finder_scores, seldom_seen, shown_scores
 from egopose.train.loop import Trainer
 from egopose.train.rendered import mirrored_clip
+from egopose.train.stages import single_clips
 from tests.nets import CAMERA, TINY
 from tests.test_train_loop import config
 from tests.test_train_rendered import LEFT, RIGHT, rendered
@@ -76,6 +77,16 @@ def test_what_images_show_is_scored_joint_by_joint(tmp_path: Path) -> None:
     scores = shown_scores(model, [replace(clip, visible=visible)], every=1)
     assert scores["shown_cm"] == pytest.approx(50 * (far[:, wrist].mean() + far[0, knee]), rel=1e-4)
     assert np.isnan(shown_scores(model, [replace(clip, visible=np.zeros_like(visible))])["shown_cm"])
+
+
+def test_single_frames_of_held_out_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = replace(rendered(), subject="one")
+    monkeypatch.setattr("egopose.train.rendered_files.load_rendered", lambda folder: [shown])
+    settings = config(tmp_path, single=("somewhere",))
+    assert single_clips(settings, [replace(shown, subject="other")]) == [shown]
+    with pytest.raises(EgoposeError, match="show one, who are trained on"):
+        single_clips(settings, [shown])
+    assert single_clips(config(tmp_path), [shown]) == []
 
 
 def test_a_mirrored_clip_is_one_of_the_mirrored_world(tmp_path: Path) -> None:

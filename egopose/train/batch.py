@@ -132,6 +132,18 @@ def target_arrays(
     }
 
 
+class WeightedDraw:
+    """Draws numbers of rows by their weights; the running sum of tens of thousands is made once."""
+
+    def __init__(self, weights: NDArray[np.float64]) -> None:
+        """Keep weights (N,), in any unit."""
+        self._sum = np.cumsum(weights)
+
+    def __call__(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+        """Numbers (count,) of rows, the same row more than once where chance has it."""
+        return np.searchsorted(self._sum, self._sum[-1] * rng.random(count), side="right")
+
+
 def unrelated(length: int, model: ModelConfig) -> dict[str, NDArray[Any]]:
     """A window of single frames that do not see each other, without head poses and without labels."""
     times = STEP_S * np.arange(length, dtype=np.float64)

@@ -20,7 +20,7 @@ from egopose.model.rays import HAND_RADIUS_M, HandCrop, normalise
 from egopose.npz import read_npz
 from egopose.rigid import rotation_from_vector
 from egopose.skeleton import BODY17, HAND21
-from egopose.train.batch import Batch, stack, unrelated
+from egopose.train.batch import Batch, WeightedDraw, stack, unrelated
 from egopose.train.config import TrainConfig
 from egopose.train.rendered import spread
 from egopose.train.synthetic.layout import check_format
@@ -140,8 +140,7 @@ class CropSource:
         self.crops, self.config, self.rank = crops, config, rank
         model = config.model
         far = np.linalg.norm(crops.joints_camera.astype(np.float64).mean(axis=1), axis=-1)
-        # as a running sum: choosing among tens of thousands by their weights anew would cost more than the drawing
-        self._sum = np.cumsum(np.clip((NEAR_M / far) ** 3, 1.0, NEAR_MOST))
+        self._draw = WeightedDraw(np.clip((NEAR_M / far) ** 3, 1.0, NEAR_MOST))
         self.cells = model.hand_px // model.fine_stride
         self.constant = unrelated(config.rendered_window, model)
 
@@ -167,7 +166,7 @@ class CropSource:
 
     def _hand(self, rng: np.random.Generator, *, as_left: bool) -> dict[str, NDArray[Any]]:
         crops = self.crops
-        index = int(np.searchsorted(self._sum, rng.random() * self._sum[-1], side="right"))
+        index = int(self._draw(rng, 1)[0])
         centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
         # from as a second look is aimed to as a first one is
         place = centre + 0.01 * spread(rng) * rng.standard_normal(3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from egopose.model.network import EgoPoseNet, FrameBatch
 from egopose.model.rays import HAND_RADIUS_M, normalise
 from egopose.model.track import FrameReader
 from egopose.skeleton import BODY12, BODY17, BODY17_HANDS, HAND21
-from egopose.train.batch import Batch, stack, unrelated
+from egopose.train.batch import Batch, WeightedDraw, stack, unrelated
 from egopose.train.config import TrainConfig
 from egopose.train.rendered import (
     VISIBLE_SHARE,
@@ -59,8 +59,7 @@ class FrameSource:
         seldom = seldom_seen(np.concatenate([clip.visible for clip in clips]))
         if seldom.any():
             alike = (1 - SELDOM_SHARE) * alike + SELDOM_SHARE * seldom / seldom.sum()
-        # as a running sum: choosing among tens of thousands by their weights anew would cost more than the reading
-        self._sum = np.cumsum(alike)
+        self._draw = WeightedDraw(alike)
 
     def batch(self, step: int) -> Batch:
         """The frames of a training step, as windows."""
@@ -70,7 +69,7 @@ class FrameSource:
     def _window(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         length = self.config.rendered_window
         rows = []
-        for at in np.searchsorted(self._sum, self._sum[-1] * rng.random(length), side="right"):
+        for at in self._draw(rng, length):
             index = int(np.searchsorted(self._first, at, side="right")) - 1
             rows.append(self.frame(index, int(at - self._first[index]), rng))
         told = {"image_known": np.ones(length, dtype=bool)}
@@ -90,10 +89,18 @@ class FrameSource:
         }  # fmt: skip
 
 
-def _seen(
-    model: EgoPoseNet, clips: Sequence[RenderedClip], every: int, batch: int
-) -> Iterator[tuple[RenderedClip, FrameReader, NDArray[np.int64], torch.Tensor, torch.Tensor]]:
-    """Clip, its reader, frames, and the tokens and hand maps of these."""
+class _Frames(NamedTuple):
+    """Some frames of a clip: reader, joints (N, 59, 3) in camera axes and which are seen, tokens, hand maps."""
+
+    reader: FrameReader
+    joints: NDArray[np.float64]
+    seen: NDArray[np.bool_]
+    tokens: torch.Tensor
+    heat: torch.Tensor
+
+
+def _seen(model: EgoPoseNet, clips: Sequence[RenderedClip], every: int, batch: int) -> Iterator[_Frames]:
+    """Every so many frames of held-out clips, looked at by the network in batches."""
     model.eval()
     device = next(model.parameters()).device
     for clip in clips:
@@ -107,7 +114,8 @@ def _seen(
                 tokens, heat = model.see(
                     torch.from_numpy(normalise(images)).to(device), torch.from_numpy(rays).to(device)
                 )  # fmt: skip
-            yield clip, reader, frames, tokens, heat
+            joints = rigid.transform_points(rigid.invert(clip.T_world_camera[frames]), clip.joints[frames])
+            yield _Frames(reader, joints, clip.visible[frames] == 1, tokens, heat)
 
 
 def finder_scores(
@@ -129,13 +137,11 @@ def finder_scores(
         of these on the other one), ``false`` of hands of which nothing is seen, and ``score``, all that goes wrong.
     """
     counts = {"shown": 0, "hidden": 0, "missed": 0, "elsewhere": 0, "other_hand": 0, "false": 0}
-    for clip, reader, frames, _, heat in _seen(model, clips, every, batch):
-        T = clip.T_world_camera[frames]
-        centres = hand_centres(rigid.transform_points(rigid.invert(T), clip.joints[frames]))
-        hands = clip.visible[frames, BODY17.n_joints :].reshape(len(frames), 2, HAND21.n_joints)
-        share = (hands == 1).mean(axis=-1)
-        for i, maps in enumerate(heat.cpu().numpy()):
-            for h, place in enumerate(reader.centres(maps, None)):
+    for frames in _seen(model, clips, every, batch):
+        centres = hand_centres(frames.joints)
+        share = frames.seen[:, BODY17.n_joints :].reshape(-1, 2, HAND21.n_joints).mean(axis=-1)
+        for i, maps in enumerate(frames.heat.cpu().numpy()):
+            for h, place in enumerate(frames.reader.centres(maps, None)):
                 if np.isfinite(centres[i, h]).all():
                     _count(counts, place, centres[i, h], centres[i, 1 - h], float(share[i, h]))
     seen, unseen = max(counts["shown"], 1), max(counts["hidden"], 1)
@@ -163,15 +169,14 @@ def shown_scores(
     """
     inner = BODY17_HANDS.indices(BODY12.joints)
     total, times = np.zeros(len(inner)), np.zeros(len(inner))
-    for clip, _, frames, tokens, heat in _seen(model, clips, every, batch):
-        unknown = torch.zeros(len(frames), HEAD_FEATURES, device=tokens.device)
+    for frames in _seen(model, clips, every, batch):
+        unknown = torch.zeros(len(frames.joints), HEAD_FEATURES, device=frames.tokens.device)
         with torch.no_grad():
-            query = model.fuse(FrameBatch(unknown, unknown[:, 0] > 0), tokens, None, heat).body_query
+            query = model.fuse(FrameBatch(unknown, unknown[:, 0] > 0), frames.tokens, None, frames.heat).body_query
             assert query is not None
             shown = model.heads.shown.alone(query).double().cpu().numpy()
-        joints = rigid.transform_points(rigid.invert(clip.T_world_camera[frames]), clip.joints[frames])
-        seen = clip.visible[frames][:, inner] == 1
-        off = np.linalg.norm(shown[:, inner] - joints[:, inner], axis=-1)
+        seen = frames.seen[:, inner]
+        off = np.linalg.norm(shown[:, inner] - frames.joints[:, inner], axis=-1)
         total, times = total + np.where(seen, off, 0.0).sum(axis=0), times + seen.sum(axis=0)
     ever = times > 0
     return {"shown_cm": 100 * float((total[ever] / times[ever]).mean()) if ever.any() else float("nan")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,8 +73,12 @@ def rendered_clips(config: TrainConfig) -> tuple[list[RenderedClip], list[Render
     return clips, held
 
 
-def single_clips(config: TrainConfig) -> list[RenderedClip]:
+def single_clips(config: TrainConfig, held: Sequence[RenderedClip]) -> list[RenderedClip]:
     """Rendered clips of which only single frames are learnt.
+
+    Args:
+        config: Settings.
+        held: Held-out clips.
 
     Raises:
         EgoposeError: A folder is not usable, or shows a held-out subject.
@@ -82,9 +86,7 @@ def single_clips(config: TrainConfig) -> list[RenderedClip]:
     from egopose.train.rendered_files import load_rendered
 
     clips = [clip for folder in config.single for clip in load_rendered(folder)]
-    if clips:
-        held = {clip.subject for folder in config.held_out_rendered for clip in load_rendered(folder)}
-        check_rendered_subjects({clip.subject for clip in clips}, held)
+    check_rendered_subjects({clip.subject for clip in clips}, {clip.subject for clip in held})
     return clips
 
 
@@ -120,7 +122,7 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
         from egopose.train.frames import FrameSource, finder_scores, shown_scores
 
         clips, held_clips = rendered_clips(config)
-        source = FrameSource([*clips, *single_clips(config)], config, rank=rank)
+        source = FrameSource([*clips, *single_clips(config, held_clips)], config, rank=rank)
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
             return {**finder_scores(model, held_clips), **shown_scores(model, held_clips)}
@@ -132,7 +134,9 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
 
         clips, held_clips = rendered_clips(config)
         hands = CropSource(load_crops(config.crops), config, rank=rank) if config.crops else None
-        single = FrameSource([*clips, *single_clips(config)], config, rank=rank) if config.frames_every else None
+        single = None
+        if config.frames_every:
+            single = FrameSource([*clips, *single_clips(config, held_clips)], config, rank=rank)
         source = MixedSource(
             RenderedSource(clips, config, rank=rank),
             (motion_source, config.motion_every), (hands, config.crops_every), (single, config.frames_every),
