@@ -99,9 +99,6 @@ class _MediaPipe(HandSource):
     watches = True
 
     def __init__(self) -> None:
-        from egopose.detect.palm import HandNets
-
-        self._nets = HandNets()
         self.notes = {"hands": "mediapipe", "nets": "palm_detection_full, hand_landmark_full (0.10.21)"}
         self._found: deque[Mapping[str, Any]] = deque()
 
@@ -114,10 +111,10 @@ class _MediaPipe(HandSource):
         self.follow(steps.camera)
 
     def follow(self, camera: Camera | None) -> None:
-        from egopose.detect.palm import HandTracker
+        from egopose.detect.palm import HandNets, HandTracker
 
         assert camera is not None
-        self._tracker = HandTracker(self._nets, camera)
+        self._tracker = HandTracker(HandNets(), camera)
         self._size = tuple(camera.size)
 
     def watch(self, step: StepInput) -> StepInput:
@@ -176,8 +173,8 @@ def open_hands(hands: Hands) -> HandSource:
     """The source that a caller asked for.
 
     Raises:
-        EgoposeError: Neither "mediapipe", a file nor estimates; or its nets are not fetched.
-        MissingExtra: MediaPipe's nets need the extra ``[detect]``.
+        EgoposeError: Neither "mediapipe", a file nor estimates. That its nets are not fetched is said by ``start`` and
+            ``follow``.
     """
     if hands is None:
         return HandSource()

@@ -154,8 +154,8 @@ class Predictor:
             raise EgoposeError(f"progress is {progress!r}; expected a function of the share done and a word, or None")
         lookahead = _lookahead(mode)
         source = open_hands(hands)
-        see = "images" in self.trained
-        steps = read_steps(clip, missing_poses, use_images=see or source.needs_camera(clip))
+        see, wanted = "images" in self.trained, source.needs_camera(clip)
+        steps = read_steps(clip, missing_poses, use_images=see or wanted)
         source.start(steps, clip.camera)
         floor = _floor(floor_z, steps.poses)
         reader = None if steps.camera is None or not see else FrameReader(steps.camera, self.engine.config)

@@ -277,6 +277,9 @@ def test_given_hands_and_hand_files(predictor: Predictor, tmp_path: Path) -> Non
     ):  # fmt: skip
         with pytest.raises(EgoposeError, match=message):
             predictor.predict(clip, hands=bad)  # type: ignore[arg-type]
+    seeing = Predictor(predictor.engine, name="tiny", notes={"trained": ["body", "hands", "images"]})
+    with pytest.raises(EgoposeError, match="looks at images"):
+        seeing.predict(clip, hands="mediapipe")
 
 
 def test_smoothing(predictor: Predictor) -> None:
