@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,7 @@ from egopose.model.headmotion import (
     head_features,
 )
 from egopose.model.heads import ShownBody, canonical_axes
-from egopose.model.network import FrameBatch, build
+from egopose.model.network import BodyReader, DecoderLayer, FrameBatch, build
 from egopose.model.numeric import concatenate
 from egopose.model.session import StepInput, StreamSession, encode_clip, encode_sensors, run_whole
 from egopose.model.temporal import rotate
@@ -31,7 +33,7 @@ from tests.nets import CAMERA, TINY, pictures, shake, walk
 @pytest.fixture(scope="module")
 def engine() -> TorchEngine:
     torch.set_num_threads(1)
-    return TorchEngine(shake(build(TINY, 0)))
+    return TorchEngine(shake(build(TINY, 6)))
 
 
 def test_canonical_frame_follows_the_heading_and_not_the_pitch() -> None:
@@ -188,28 +190,50 @@ def test_absent_modalities_do_not_leak(engine: TorchEngine) -> None:
     assert (seen.token - a.token).abs().max() > 1e-3
 
 
-def test_what_an_image_shows_of_the_body_counts_as_far_as_its_gate_is_open() -> None:
+def test_what_an_image_shows_of_the_body_counts_by_inverse_variance() -> None:
     torch.manual_seed(0)
     head = ShownBody(8)
-    x, query, body, scale = torch.randn(3, 8), torch.randn(3, 8), torch.randn(3, 17, 3), torch.randn(3, 17)
+    query, body, scale = torch.randn(3, 8), torch.randn(3, 17, 3), torch.full((3, 17), math.log(0.1))
     known = torch.tensor([True, True, False])
 
-    def said() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def said() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         with torch.no_grad():
-            return head(x, query, known, body, scale)
+            return head(query, known, body, scale)
 
     # a fresh one leaves the body nearly as it is, and without an image just as it is
-    joints, doubt, alone = said()
+    joints, _, alone, _ = said()
     assert (joints - body).abs().max() < 0.05 * (alone - body).abs().max()
-    for opening, share in ((100.0, 1.0), (-100.0, 0.0), (4.0, 0.5)):
+    for sure_m, share in ((0.1, 0.5), (0.05, 0.8), (1e-4, 1.0), (1e3, 0.0)):
         with torch.no_grad():
-            head.gate[2].weight.zero_()
-            head.gate[2].bias.fill_(opening)
-        joints, doubt, alone = said()
-        torch.testing.assert_close(joints[:2], (body + share * (alone - body))[:2])
-        torch.testing.assert_close(doubt[:2], (scale + share * (head.doubt(query) - 4.0 - scale))[:2].detach())
+            head.doubt[2].weight.zero_()
+            head.doubt[2].bias.fill_(math.log(sure_m))
+        joints, both, alone, doubt = said()
+        torch.testing.assert_close(joints[:2], (body + share * (alone - body))[:2], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(both[:2], (scale + share * (doubt - scale))[:2], atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(joints[2], body[2], rtol=0, atol=0)
-        torch.testing.assert_close(doubt[2], scale[2], rtol=0, atol=0)
+        torch.testing.assert_close(both[2], scale[2], rtol=0, atol=0)
+    # a joint whose doubts are not to be trusted has its own say
+    with torch.no_grad():
+        head.bias[5] = 100.0
+    joints, _, alone, _ = said()
+    torch.testing.assert_close(joints[:2, 5], alone[:2, 5])
+    torch.testing.assert_close(joints[:2, 6], body[:2, 6], atol=1e-5, rtol=1e-5)
+
+
+def test_the_body_is_read_off_the_decoders_own_keys_and_values() -> None:
+    torch.manual_seed(0)
+    reader, layer = BodyReader(8, 2), DecoderLayer(8, 2)
+    x, tokens = torch.randn(3, 8), torch.randn(3, 5, 8)
+    with torch.no_grad():
+        keys, values = layer.keys_values(tokens)
+        said = reader(x, keys, values)
+        # attention written out (Vaswani et al., 2017), head by head
+        k, v = layer.key_value(tokens).chunk(2, dim=-1)
+        q, seen = reader.query(x), torch.zeros(3, 8)
+        for part in (slice(0, 4), slice(4, 8)):
+            share = torch.softmax((q[:, None, part] * k[..., part]).sum(-1) / 2.0, dim=-1)
+            seen[:, part] = (share[..., None] * v[..., part]).sum(1)
+        torch.testing.assert_close(said, reader.norm(x + reader.out(seen)))
 
 
 def test_without_images_nothing_is_shown(engine: TorchEngine) -> None:

@@ -16,11 +16,16 @@ from egopose.model.numeric import FrameArrays, StepArrays
 from egopose.model.rays import Fit
 from egopose.model.search import (
     APPEAR,
+    CROP,
+    FINDER,
+    FLICKER,
     JUMP,
+    PRIOR,
     REAIMS,
     SETTLED_M,
     SPEED_M_S,
     STILL_M,
+    SURE,
     HandSearch,
     Moment,
     Place,
@@ -35,7 +40,7 @@ FRAME = np.zeros((128, 128, 3), np.uint8)
 
 
 def place(score: float, *where: float) -> Place:
-    return Place(score, np.array(where), np.array(where))
+    return Place(score, np.array(where), np.array(where), 0.0)
 
 
 def plain_score(moments: Sequence[Moment], hand: int, track: Sequence[int]) -> float:
@@ -217,6 +222,40 @@ def test_a_place_that_shows_no_hand_is_given_up() -> None:
     step = search(engine, 2)
     assert step.hand_known is not None
     assert step.hand_known.tolist() == [[True, False]] * 2
+
+
+def test_what_the_finder_is_sure_of_is_given_up_where_looks_show_no_hand() -> None:
+    # a table's edge: places that score well by the finder alone
+    sure = 3.0
+    assert FINDER * sure + PRIOR - CROP * 5.0 > 1.0
+    engine = Shown([[None, RIGHT]] * 4, [{0: [(sure, LEFT)], 1: [(sure, RIGHT)]}] * 4)
+    step = search(engine, 4)
+    assert step.hand_known is not None
+    assert step.hand_known.tolist() == [[False, True]] * 4
+
+
+class Blinking(Shown):
+    """The look at the left hand of frame 2 is less sure."""
+
+    doubt = -0.5
+
+    def encode(self, frame: FrameArrays) -> StepArrays:
+        step = super().encode(frame)
+        assert step.hand_logit is not None
+        step.hand_logit[frame.head[:, 0] == 2, 0] = self.doubt
+        return step
+
+
+def test_a_track_is_kept_or_given_up_as_a_whole() -> None:
+    engine = Blinking([[LEFT, None]] * 5, [{0: [(3.0, LEFT)]}] * 5)
+    step = search(engine, 5)
+    assert step.hand_known is not None
+    assert step.hand_known[:, 0].all()
+    # a look that is sure of the contrary costs more than a track that ends and begins again
+    engine.doubt = SURE - 2 * FLICKER - 0.1
+    step = search(engine, 5)
+    assert step.hand_known is not None
+    assert step.hand_known[:, 0].tolist() == [True, True, False, True, True]
 
 
 def test_a_lost_hand_is_continued_from_its_neighbours() -> None:

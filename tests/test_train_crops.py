@@ -12,9 +12,9 @@ from egopose.errors import EgoposeError
 from egopose.model.losses import total_loss
 from egopose.model.network import build
 from egopose.model.rays import HandCrop
-from egopose.skeleton import BODY17
+from egopose.skeleton import BODY17, HAND21
 from egopose.train.config import TrainConfig
-from egopose.train.crops import CropSource, HandCrops, crop_scores, cut, load_crops, spoil, turned
+from egopose.train.crops import LEAST_SEEN, CropSource, HandCrops, crop_scores, cut, cut_off, load_crops, spoil, turned
 from egopose.train.loop import Trainer
 from egopose.train.stages import run_training
 from egopose.train.synthetic.dataset import SynthConfig
@@ -169,6 +169,45 @@ def test_near_hands_are_drawn_more_often_and_some_are_taken_for_distant_ones(tmp
     assert np.mean(np.array(sized) < 0.75) < 0.02
 
 
+@pytest.mark.parametrize("as_left", [True, False])
+def test_a_hand_is_cut_off_where_the_frame_ends(as_left: bool) -> None:
+    crops, rng, cut_joints = dotted(1), np.random.default_rng(0), np.zeros(21)
+    for _ in range(200):
+        hand = cut(crops, 0, CENTRE, np.eye(3), as_left, 96, 3)
+        hand["hands"] = np.full_like(hand["hands"], 200)
+        told = rng.random(21) < 0.7
+        hand["visible"] = told.astype(np.int8)
+        cut_off(hand, as_left, rng)
+        local = hand["joints"] @ hand["hand_axes"]
+        half = 48 * hand["hand_focal"] * local[:, :2] / local[:, 2:] * [-1 if as_left else 1, 1]
+        uv = np.round(half + 47.5).astype(int)
+        inside = ((uv >= 0) & (uv < 96)).all(axis=1)
+        black = np.zeros(21, bool)
+        black[inside] = (hand["hands"][uv[inside, 1], uv[inside, 0]] == 0).all(axis=-1)
+        seen = hand["visible"] == 1
+        # a joint that was seen and lies in the black is not seen any more, and no other one is lost; one on the line
+        # may round either way
+        lost = told & ~seen
+        assert not (seen & ~told).any()
+        assert (black != lost)[inside & told].sum() <= 1
+        assert seen.sum() >= LEAST_SEEN
+        cut_joints += lost
+        # black is one side of a straight line: each half plane is convex, so no row has two stretches of it
+        dark = (hand["hands"] == 0).all(axis=-1).astype(int)
+        assert np.abs(np.diff(dark, axis=1)).sum(axis=1).max() <= 1
+        assert np.abs(np.diff(dark, axis=0)).sum(axis=0).max() <= 1
+    # the wrist's side goes most often
+    away = dotted(1).joints_camera[0]
+    towards = (away - away.mean(axis=0)) @ (away[HAND21.index("wrist")] - away.mean(axis=0))
+    assert np.corrcoef(towards, cut_joints)[0, 1] > 0.6
+    # of a hand that hardly shows anything nothing is taken
+    hand = cut(crops, 0, CENTRE, np.eye(3), as_left, 96, 3)
+    hand["visible"] = (np.arange(21) < LEAST_SEEN - 1).astype(np.int8)
+    before = hand["hands"].copy()
+    cut_off(hand, as_left, rng)
+    np.testing.assert_array_equal(hand["hands"], before)
+
+
 def test_hands_alone_teach_no_body_and_no_gravity(rendered: dict, tmp_path: Path) -> None:
     crops = HandCrops(**{k: rendered[k] for k in rendered if k != "subject"}, subjects={"generated"})
     run = settings(tmp_path)
@@ -199,6 +238,8 @@ def test_a_few_hands_are_learnt(rendered: dict, tmp_path: Path) -> None:
     after = crop_scores(trainer.averaged(), crops)
     assert after["hand_mm"] < 0.7 * before["hand_mm"]
     assert after["hand_pa_mm"] < before["hand_pa_mm"]
+    assert 0 < after["cut_mm"] < before["cut_mm"]
+    assert min(after["hand_mm"], after["cut_mm"]) <= after["score"] <= max(after["hand_mm"], after["cut_mm"])
     assert torch.equal(frozen, trainer.model.heads.bones.weight)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 
 from egopose.config import convert_config
 from egopose.errors import EgoposeError
-from egopose.model.losses import SELDOM, LossConfig, Targets, _frame_body, total_loss
+from egopose.model.losses import HIDDEN, SELDOM, LossConfig, _each_joint, total_loss
 from egopose.model.network import build
 from egopose.model.weights import load_weights
 from egopose.skeleton import BODY17_HANDS
@@ -251,6 +252,21 @@ def test_joints_without_label_and_padding_do_not_count() -> None:
     assert terms["distance"] < 10
 
 
+def test_parts_that_do_not_learn_keep_their_running_statistics(tmp_path: Path) -> None:
+    from egopose.train.rendered import RenderedSource
+    from tests.test_train_rendered import rendered
+
+    def run(*parts: str) -> dict[str, torch.Tensor]:
+        settings = config(tmp_path / "_".join(parts), steps=2, rendered_batch=2, rendered_window=4, train_only=parts)
+        trainer = Trainer(settings, RenderedSource([rendered()], settings))
+        before = {name: value.clone() for name, value in trainer.model.named_buffers()}
+        trainer.run()
+        return {n: v for n, v in trainer.model.named_buffers() if v.is_floating_point() and not v.equal(before[n])}
+
+    assert {name.split(".")[0] for name in run("hand_encoder", "hand_head")} == {"hand_encoder"}
+    assert {name.split(".")[0] for name in run("decoder")} == set()
+
+
 def test_unsure_labels_weigh_less() -> None:
     elbow = BODY17_HANDS.index("left_elbow")
 
@@ -292,29 +308,36 @@ def test_body_joints_in_view_weigh_more() -> None:
 
 
 def test_seldom_seen_joints_count_like_the_others() -> None:
-    shown, truth = torch.zeros(2, 50, 17, 3), torch.zeros(2, 50, 17, 3)
+    far, weight = torch.zeros(2, 50, 17), torch.zeros(2, 50, 17)
     knee, wrist = BODY17_HANDS.index("left_knee"), BODY17_HANDS.index("left_wrist")
-    truth[..., knee, 0], truth[..., wrist, 1] = 0.4, 0.1
-    visible = torch.zeros(2, 50, 17, dtype=torch.int8)
-    visible[..., wrist] = 1
-    visible[0, :6, knee] = 1
-    visible[1, :, knee] = -1
-    targets = _targets(visible)
-    said = float(_frame_body(shown, truth, torch.ones(2, 50, 17), targets))
+    far[..., knee], far[..., wrist] = 0.4, 0.1
+    weight[..., wrist] = 1
+    weight[0, :6, knee] = 1
+    said = float(_each_joint(far, weight))
     assert said == pytest.approx((0.4 * 6 / (6 + SELDOM) + 0.1 * 100 / (100 + SELDOM)) / 17, rel=1e-5)
-    # what has no label does not count
-    weight = torch.ones(2, 50, 17)
-    weight[..., knee] = 0
-    assert float(_frame_body(shown, truth, weight, targets)) == pytest.approx(0.1 * 100 / (100 + SELDOM) / 17, rel=1e-5)
 
 
-def _targets(visible: torch.Tensor) -> Targets:
-    n = visible.shape[:2]
-    nothing = torch.full((*n, 59, 3), float("nan"))
-    return Targets(
-        nothing, None, visible, torch.eye(4).expand(*n, 4, 4), torch.zeros(n), torch.ones(n, dtype=torch.bool),
-        nothing[..., 0, :], nothing[..., 0, 0], torch.full((*n, 2), -1),
-    )  # fmt: skip
+def test_single_images_are_asked_for_what_they_show_and_for_how_sure_they_are() -> None:
+    batch = MotionSource(clips(), config(Path("unused"), head_drop=0.0)).batch(0)
+    knee, wrist = BODY17_HANDS.index("left_knee"), BODY17_HANDS.index("left_wrist")
+    visible = torch.full(batch.targets.visible.shape, -1, dtype=torch.int8)
+    visible[..., wrist], visible[..., knee] = 1, 0
+    targets = replace(batch.targets, visible=visible)
+    with torch.no_grad():
+        output, encoded = build(TINY, 0).eval()(batch.frames, batch.rotation, batch.first, batch.rest)
+
+    def asked(wrist_off: float, knee_off: float, b: float = 0.1) -> float:
+        shown = targets.xyz[..., :17, :].clone()
+        shown[..., wrist, 0] += wrist_off
+        shown[..., knee, 0] += knee_off
+        said = output._replace(frame_body=shown, frame_scale=torch.full(shown.shape[:-1], math.log(b)))
+        return float(total_loss(said, encoded, targets, LossConfig(frame_body=1.0), 10**6)[1]["frame_body"])
+
+    n = int((targets.step & torch.isfinite(targets.xyz[..., wrist, 0])).sum())
+    share = n / (n + SELDOM) / 17
+    # exp(-r / b) / b^3 each, times b; joints of which it is not known whether they are seen do not count
+    assert asked(0.2, 0.0) - asked(0.0, 0.0) == pytest.approx(0.2 * share, rel=1e-3)
+    assert asked(0.0, 0.2) - asked(0.0, 0.0) == pytest.approx(HIDDEN * 0.2 * share, rel=1e-3)
 
 
 def test_likelihood_is_minimal_at_the_true_scale() -> None:

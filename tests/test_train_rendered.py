@@ -111,7 +111,7 @@ def test_crops_are_aimed_at_hands_and_now_and_then_at_what_is_none() -> None:
     nowhere = np.full(3, np.nan)
 
     def places(shown: bool, limbs: np.ndarray, centre: np.ndarray = hand) -> list[np.ndarray | None]:
-        return [source._place(centre, shown, None, limbs, rng, reader) for _ in range(600)]
+        return [source._place(centre, shown, None, limbs, np.zeros((0, 3)), rng, reader) for _ in range(600)]
 
     def share(some: list[np.ndarray | None], where: np.ndarray) -> float:
         return float(np.mean([p is not None and np.linalg.norm(p - where) < 0.15 for p in some]))
@@ -187,11 +187,14 @@ def test_a_step_reaches_every_part(tmp_path: Path) -> None:
     output, encoded = model(batch.frames, batch.rotation, batch.first, batch.rest)
     loss, terms = total_loss(output, encoded, batch.targets, LossConfig(frame_body=1.0), 10**6)
     loss.backward()
-    for name in ("heat", "crop", "frame_body", "frame_hand", "hand", "ray", "visible"):
+    assert torch.isfinite(terms["frame_body"])
+    for name in ("heat", "crop", "frame_hand", "hand", "ray", "visible"):
         assert terms[name] > 0, name
     quiet = {n.split(".")[0] for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    for part in ("image_encoder", "hand_encoder", "heat", "decoder", "hand_head", "temporal", "ray_in", "queries",
-                 "body_layer", "body_norm", "heads.shown.joints", "heads.shown.doubt", "heads.shown.gate"):  # fmt: skip
+    for part in (
+        "image_encoder", "hand_encoder", "heat", "decoder", "hand_head", "temporal", "ray_in", "queries", "body_reader",
+        "heads.shown.joints", "heads.shown.doubt", "heads.shown.slope", "heads.shown.bias",
+    ):  # fmt: skip
         assert any(
             p.grad is not None and p.grad.abs().sum() > 0 for n, p in model.named_parameters() if n.startswith(part)
         ), (part, quiet)

@@ -6,7 +6,7 @@ The motion folder holds train_exact.npz, train_retarget.npz and val.npz (head po
 rendered folder holds train/, train_more/, looking_down/, val/ and bars/ (clips) and hands_train/, hands_more/ and
 hands_val/ (hands) as `egopose synth` writes them. Every call continues where the last one stopped.
 
-The shipped weights come from six rounds. The second started from the weights of the first after the knuckles of the
+The shipped weights come from eight rounds. The second started from the weights of the first after the knuckles of the
 body asset were moved and everything was rendered anew. For the third, hands are read at twice the resolution and the
 hand finder sees the arms as well (both layers were new and started at zero), other clips were rendered (--render), and
 what reads crops and what reads whole images learns side by side, each on a core (start the stages hands and frames in
@@ -15,13 +15,19 @@ of the finder that sees both maps was new there and started at zero. The fifth i
 that came for the fourth, with crops aimed as far off as the finder aims them and clips that show limbs more often; what
 went on lies halfway between the fourth's weights and the fifth's. In the sixth, hands are read for longer, near ones
 more often, and images say of the body what they show by a head of their own (new there), learnt on single frames; head
-motion stays as it was:
+motion stays as it was. In the seventh, a third of the hands is cut off by the image's edge, and the head of the images
+is new once more: it looks by the decoder's own keys and values, and says how sure it is. What the finder takes for
+hands in the clips is looked at as well there, so that a look learns to say no. In its stage all hands of clips were
+read worse by a millimetre, so in the eighth what reads crops is put back and stays, and all else goes on:
 
     python tools/train_default.py ... --round 2 --work runs/nano2 --init runs/nano/all/best.safetensors
     python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
     python tools/train_default.py ... --round 4 --work runs/nano4 --init runs/nano3/all/best.safetensors
     python tools/train_default.py ... --round 5 --work runs/nano5 --init runs/nano4/all/best.safetensors
-    python tools/train_default.py ... --round 6 --work runs/nano6 --init egopose/weights/nano.safetensors
+    python tools/train_default.py ... --round 6 --work runs/nano6 --init runs/nano5/all/best.safetensors
+    python tools/train_default.py ... --round 7 --work runs/nano7 --init runs/nano6/all/best.safetensors
+    python tools/train_default.py ... --round 8 --work runs/nano8 --init runs/nano7/all/best.safetensors \\
+        --hands runs/nano7/hands/best.safetensors
 
 Error bars can be set anew without any training:
 
@@ -34,6 +40,7 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +118,9 @@ SIXTH: dict[str, dict[str, Any]] = {
     },
     "frames": {
         **THIRD["frames"], "steps": 1500, "eval_every": 500,
-        # the gate is left for windows: single frames know no head poses, so it would open for all joints
+        # slope and bias are left for windows: single frames know no head poses, so images would count too much
         "train_only": [
-            "image_encoder", "heat", "body_layer", "body_norm", "heads.shown.joints", "heads.shown.mean",
-            "heads.shown.doubt",
+            "image_encoder", "heat", "body_reader", "heads.shown.joints", "heads.shown.mean", "heads.shown.doubt",
         ],
         "loss": {**THIRD["frames"]["loss"], "frame_body": 1.0},
     },
@@ -124,22 +130,47 @@ SIXTH: dict[str, dict[str, Any]] = {
         # what reads crops, and what joins images with the rest: head motion says what it said
         "train_only": [
             "hand_encoder", "hand_head", "hand_fine", "ray_in", "kind", "no_image", "no_hand", "queries", "decoder",
-            "memory_norm", "body_layer", "body_norm", "fuse_body", "fuse_hands", "heads.shown", "heads.hand_joints",
+            "memory_norm", "body_reader", "fuse_body", "fuse_hands", "heads.shown", "heads.hand_joints",
             "heads.hand_shift", "heads.hand_doubt", "heads.hand_gate",
         ],
     },
 }  # fmt: skip
 
-NEW = ("body_layer", "body_norm", "heads.shown")
-"""Parts that learn from the sixth round on."""
+SEVENTH: dict[str, dict[str, Any]] = {
+    "hands": {**SIXTH["hands"], "steps": 4600, "eval_every": 920},
+    "frames": {**SIXTH["frames"], "steps": 1300, "eval_every": 650},
+    "all": {**SIXTH["all"], "steps": 1900, "eval_every": 1900},
+}  # fmt: skip
 
-ROUNDS = (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH)
-CLIPS = (("train",), ("train",), ("train",), ("train", "train_more"), ("train_more",), ("train_more",))
+READS_CROPS = ("hand_encoder", "hand_fine", "hand_head.wrist", "hand_head.joints", "hand_head.mean")
+"""Where a hand is in a crop; whether there is one is learnt on."""
+
+EIGHTH: dict[str, dict[str, Any]] = {
+    "all": {
+        **SEVENTH["all"], "steps": 900, "eval_every": 900, "save_every": 50, "lr": 5.0e-4, "warmup": 30, "seed": 1,
+        "frames_every": 4, "crops_every": 6,
+        "train_only": [
+            *(part for part in SIXTH["all"]["train_only"] if not part.startswith("hand_")), "hand_head.seen",
+        ],
+    },
+}  # fmt: skip
+
+NEW = ("body_reader", "heads.shown")
+"""Parts that were new in the sixth round, and anew in the seventh."""
+
+ROUNDS = (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH)
+CLIPS = (("train",), ("train",), ("train",), ("train", "train_more"), *(("train_more",),) * 4)
 """Folders of rendered clips that each round learns from."""
 
-ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+MORE_DATA, DECOYED = (SIXTH, SEVENTH, EIGHTH), (SEVENTH, EIGHTH)
+"""Rounds that learn from hands_more and looking_down as well, and from what the finder takes for hands."""
+
+AVERAGED = (FIFTH, SIXTH)
+"""Rounds of which the middle of start and end ships."""
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 SIDE_BY_SIDE = ("hands", "frames")
-"""Stages of the third and the sixth round that start from the same weights and change other parts of them."""
+"""Stages of the third round and of those from the sixth on that start from the same weights and change other parts."""
 
 RENDERED: dict[str, dict[str, Any]] = {
     # what `egopose synth` is told for the third round
@@ -188,6 +219,16 @@ def merge(init: Path, stages: dict[str, dict[str, Any]], parts: dict[str, Path],
     save_weights(out, whole.model(), notes={"merged": sorted(parts)})
 
 
+def find_decoys(init: Path, rendered: Path, folders: Sequence[str], out: Path) -> None:
+    """What the finder of some weights takes for hands in the clips to train on."""
+    from egopose.model.weights import load_weights
+    from egopose.train.decoys import find_decoys, save_decoys
+    from egopose.train.rendered_files import load_rendered
+
+    clips = [clip for name in folders for clip in load_rendered(rendered / name)]
+    save_decoys(out, clips, find_decoys(load_weights(init).model(), clips))
+
+
 def stage_config(
     stages: dict[str, dict[str, Any]], stage: str, size: str, motion: Path, rendered: Path | None, work: Path,
     init: Path | None,
@@ -204,14 +245,16 @@ def stage_config(
         **stages[stage],
     }
     if rendered is not None and stage != "motion":
-        names = ("hands_train", "hands_more") if stages is SIXTH else ("hands_train",)
+        names = ("hands_train", "hands_more") if stages in MORE_DATA else ("hands_train",)
         values.update(crops=[str(rendered / name) for name in names])
     if rendered is not None and stage == "hands":
         values.update(held_out_crops=[str(rendered / "hands_val")])
     elif rendered is not None and stage != "motion":
         folders = CLIPS[ROUNDS.index(stages)]
         values.update(rendered=[str(rendered / name) for name in folders], held_out_rendered=[str(rendered / "val")])
-        if stages is SIXTH:
+        if stages in DECOYED and stage == "all":
+            values.update(decoys=str(work / "decoys.npz"))
+        if stages in MORE_DATA:
             values.update(single=[str(rendered / "looking_down")])
     if init is not None:
         values["init"] = str(init)
@@ -226,8 +269,12 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
     stages = options.stages
     if stages is None:
         stages = ["motion"] if options.rendered is None else list(known)
-    side_by_side = SIDE_BY_SIDE if known in (THIRD, SIXTH) else ()
+    side_by_side = SIDE_BY_SIDE if known in (THIRD, SIXTH, SEVENTH) else ()
     done: Path | None = options.init
+    if known is EIGHTH:
+        done = options.work / "start.safetensors"
+        if not done.exists():
+            merge(options.init, {"hands": {"train_only": READS_CROPS}}, {"hands": options.hands}, done)
     for stage in known:
         best = options.work / stage / "best.safetensors"
         lost = [name for name in side_by_side if not (options.work / name / "best.safetensors").exists()]
@@ -235,6 +282,9 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
             raise EgoposeError(f"{options.work}: stage {stage} starts from {', '.join(side_by_side)}; no {lost[0]} yet")
         if stage in stages:
             start = options.init if stage in side_by_side else done
+            decoys = options.work / "decoys.npz"
+            if known in DECOYED and stage == "all" and done is not None and not decoys.exists():
+                find_decoys(done, options.rendered, CLIPS[ROUNDS.index(known)], decoys)
             config = stage_config(
                 known, stage, options.size, options.motion_data, options.rendered, options.work, start
             )
@@ -262,6 +312,7 @@ def main() -> None:
     parser.add_argument("--round", type=int, choices=range(1, len(ROUNDS) + 1), default=1)
     parser.add_argument("--stages", nargs="*", help="by default motion, and all of the round with --rendered")
     parser.add_argument("--init", type=Path, help="the weights that a later round starts from")
+    parser.add_argument("--hands", type=Path, help="weights of stage hands that the eighth round reads crops with")
     parser.add_argument("--seconds", type=float, help="stop each stage after this much time, with a checkpoint")
     parser.add_argument("--render", action="store_true", help="first render what is not yet in the rendered folder")
     parser.add_argument(
@@ -274,6 +325,8 @@ def main() -> None:
     known = ROUNDS[options.round - 1]
     if (options.init is None) != (options.round == 1):
         parser.error("rounds after the first, and they alone, start from weights: --init")
+    if (options.hands is None) == (known is EIGHTH):
+        parser.error("the eighth round, and it alone, reads crops with other weights: --hands")
     unknown = set(options.stages or ()) - set(known)
     if unknown:
         parser.error(f"round {options.round} has no stage {', '.join(sorted(unknown))}; it has {', '.join(known)}")
@@ -294,7 +347,7 @@ def main() -> None:
         train(options, known)
         if options.ship:
             reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
-            if known in (THIRD, SIXTH) and set(reached) <= set(SIDE_BY_SIDE):
+            if known in (THIRD, SIXTH, SEVENTH) and set(reached) <= set(SIDE_BY_SIDE):
                 raise EgoposeError(
                     f"{options.work}: round {options.round} ships after its stage all; no weights of that yet"
                 )
@@ -302,8 +355,8 @@ def main() -> None:
             print(
                 ship(
                     options.work, reached, folder, options.size, called, motion=motion, rendered=val,
-                    bars=bars if known in (FIFTH, SIXTH) else None,
-                    before=options.init if known in (FIFTH, SIXTH) else None, new=NEW if known is SIXTH else (),
+                    bars=bars if ROUNDS.index(known) >= ROUNDS.index(FIFTH) else None,
+                    before=options.init if known in AVERAGED else None, new=NEW if known is SIXTH else (),
                 )
             )  # fmt: skip
             machine = f"{platform.machine()}, {os.cpu_count()} shared cores"

@@ -42,6 +42,7 @@ class Output(NamedTuple):
         bones: (..., B) lengths of the skeleton's bones, metres.
         contact: (..., 2) logit that the left and right foot rest on the floor.
         frame_body: (..., 17, 3) metres, camera axes, what the image alone shows of the body; None without images.
+        frame_scale: (..., 17) its log scales, or None.
         frame_hands: Per-frame hands, used to place the next crops; None without crops.
         hand_logit: (..., 2) logit that the crop shows the hand, or None.
     """
@@ -55,6 +56,7 @@ class Output(NamedTuple):
     bones: Tensor
     contact: Tensor
     frame_body: Tensor | None
+    frame_scale: Tensor | None
     frame_hands: HandEstimate | None
     hand_logit: Tensor | None
 
@@ -101,37 +103,37 @@ class BodyHead(nn.Module):
 
 
 class ShownBody(nn.Module):
-    """Body joints as one image shows them, in camera axes, and how much each of them counts beside the body that
-    follows from time: next to nothing at first, and nothing without an image."""
+    """Body joints as one image shows them, in camera axes, and how sure it is: by that they count beside the body that
+    follows from time. Nothing counts at first, and nothing without an image."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.joints = mlp(dim, 2 * dim, N_BODY * 3)
         self.mean = nn.Parameter(torch.zeros(N_BODY, 3))
         self.doubt = mlp(dim, dim, N_BODY)
-        self.gate = mlp(2 * dim, dim, N_BODY)
+        # two measurements of one joint count by their inverse variances; a joint's own two numbers say where that errs
+        self.slope = nn.Parameter(torch.full((N_BODY,), 2.0))
+        self.bias = nn.Parameter(torch.zeros(N_BODY))
 
-    def alone(self, query: Tensor) -> Tensor:
-        """Joints (..., 17, 3) in camera axes that the image alone shows, from its query (..., C)."""
-        return self.joints(query).unflatten(-1, (N_BODY, 3)) + self.mean
+    def alone(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Joints (..., 17, 3) in camera axes that the image alone shows, from its query (..., C), and log scales
+        (..., 17): a metre at first, which is next to nothing."""
+        return self.joints(query).unflatten(-1, (N_BODY, 3)) + self.mean, self.doubt(query)
 
     def forward(
-        self, x: Tensor, query: Tensor, image_known: Tensor, body: Tensor, scale: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints (..., 17, 3) and log scales (..., 17) of time and image together, and the joints of the image alone.
+        self, query: Tensor, image_known: Tensor, body: Tensor, scale: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Joints (..., 17, 3) and log scales (..., 17) of time and image together, and the same of the image alone.
 
         Args:
-            x: (..., C) finished step.
             query: (..., C) what the frame's image told the body's query.
             image_known: (...) bool.
             body: (..., 17, 3) of the finished step, camera axes.
             scale: (..., 17) its log scales.
         """
-        shown = self.alone(query)
-        gate = torch.sigmoid(self.gate(torch.cat([x, query], dim=-1)) - 4.0) * image_known[..., None]
-        # what is seen is known to a few centimetres
-        both = scale + gate * (self.doubt(query) - 4.0 - scale)
-        return body + gate[..., None] * (shown - body), both, shown
+        shown, doubt = self.alone(query)
+        weight = torch.sigmoid(self.slope * (scale - doubt) + self.bias) * image_known[..., None]
+        return body + weight[..., None] * (shown - body), scale + weight * (doubt - scale), shown, doubt
 
 
 class HandHead(nn.Module):
@@ -237,9 +239,9 @@ class StepHeads(nn.Module):
         R_canonical_camera = canonical_axes(up)
         body, scale, visible = self.body(x, height)
         body = torch.einsum("...ji,...kj->...ki", R_canonical_camera, body)
-        shown = None
+        shown = doubt = None
         if body_query is not None and image_known is not None:
-            body, scale, shown = self.shown(x, body_query, image_known, body, scale)
+            body, scale, shown, doubt = self.shown(body_query, image_known, body, scale)
         wrists = body[..., [LEFT_WRIST, RIGHT_WRIST], :]
         both = x[..., None, :].expand(*x.shape[:-1], 2, x.shape[-1]) + self.side
         rest = self.rest_joints(both).unflatten(-1, (N_HAND - 1, 3)) + self.rest_mean
@@ -268,6 +270,7 @@ class StepHeads(nn.Module):
             bones=nn.functional.softplus(self.bones(x) - 2.0),
             contact=self.contact(x),
             frame_body=shown,
+            frame_scale=doubt,
             frame_hands=hands,
             hand_logit=hand_logit,
         )

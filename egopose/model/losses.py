@@ -26,8 +26,8 @@ class LossConfig(Config, frozen=True, kw_only=True):
         face: Weight of the five face joints, which follow from the head pose.
         seen: Weight of body joints in view.
         label_sigma_m: Label error at which a joint counts half.
-        frame_body: Distance of what single images show of the body and of what is made of it, each joint where it is in
-            view; joints that seldom are count as much as others.
+        frame_body: Likelihood of what single images show of the body, and distance of what is made of it, each joint
+            where it is in view; joints that seldom are count as much as others.
         hand: Distance of wrist-relative hand joints, times the share of crops.
         frame_hand: Distance of the per-frame hands that place the next crops.
         ray: Angle between predicted and true viewing ray of visible joints, radians.
@@ -112,6 +112,9 @@ class Targets:
 SELDOM = 3.0
 """Frames of a batch in which a joint must be in view for half the weight of one that always is."""
 
+HIDDEN = 0.2
+"""Weight of what single images say of joints that they do not show: mostly how little they know."""
+
 _BONES = torch.tensor(BODY17_HANDS.bones)
 _FACE = [i for i, name in enumerate(BODY17.joints) if name.split("_")[-1] in ("nose", "eye", "ear")]
 _FEET = [BODY17.index("left_ankle"), BODY17.index("right_ankle")]
@@ -169,16 +172,16 @@ def total_loss(
         doubt = distance.detach() / scale + 3 * torch.log(scale)
         terms["xyz"] = terms["distance"] + 0.02 * _mean(doubt, joint_weight)
     else:
-        likelihood = distance / scale + 3 * torch.log(scale)
-        terms["xyz"] = _mean(likelihood * scale.detach() ** config.beta, joint_weight)
-    if config.frame_body and output.frame_body is not None:
-        terms["frame_body"] = sum(
-            (
-                _frame_body(said, truth[..., body, :], weight[..., body], targets)
-                for said in (output.frame_body, output.xyz[..., body, :])
-            ),
-            start=distance.new_zeros(()),
-        )
+        terms["xyz"] = _mean(_doubted(distance, scale, config.beta), joint_weight)
+    if config.frame_body and output.frame_body is not None and output.frame_scale is not None:
+        off = _norm(output.frame_body - truth[..., body, :])
+        alone = _doubted(off, torch.exp(output.frame_scale), 1.0)
+        seen_body = weight[..., body] * (targets.visible[..., body] == 1)
+        hidden = weight[..., body] * (targets.visible[..., body] == 0)
+        terms["frame_body"] = (
+            _each_joint(alone, seen_body) + HIDDEN * _each_joint(alone, hidden)
+            + _each_joint(distance[..., body], seen_body)
+        )  # fmt: skip
     if config.hand or config.frame_hand:
         terms.update(_hand_terms(output, truth, weight, targets))
     seen = (targets.visible == 1) & known
@@ -225,10 +228,15 @@ def _hands(xyz: Tensor) -> Tensor:
     return xyz[..., BODY17.n_joints :, :].unflatten(-2, (2, HAND21.n_joints))
 
 
-def _frame_body(shown: Tensor, truth: Tensor, weight: Tensor, targets: Targets) -> Tensor:
-    seen = weight * (targets.visible[..., : BODY17.n_joints] == 1)
-    lead = tuple(range(seen.ndim - 1))
-    total, counted = (_norm(shown - truth) * seen).sum(lead), seen.sum(lead)
+def _doubted(distance: Tensor, scale: Tensor, beta: float) -> Tensor:
+    """Negative log-likelihood of errors of some length, each times its scale to the power of beta."""
+    return (distance / scale + 3 * torch.log(scale)) * scale.detach() ** beta
+
+
+def _each_joint(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean over joints, the last axis, of each one's weighted mean."""
+    lead = tuple(range(weight.ndim - 1))
+    total, counted = (values * weight).sum(lead), weight.sum(lead)
     # one that a single frame shows is not worth as much as those of a whole batch
     return (total / (counted + SELDOM)).mean()
 

@@ -105,14 +105,34 @@ class DecoderLayer(nn.Module):
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x: Tensor, memory: Tensor) -> Tensor:
-        """(N, Q, C) queries, (N, M, C) tokens."""
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Of tokens (N, M, C), (N, heads, M, C / heads) each."""
+        k, v = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
+        return k, v
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """(N, Q, C) queries, and what :meth:`keys_values` made of the tokens."""
         q, k, v = (self._split(part) for part in self.qkv(self.norm_self(x)).chunk(3, dim=-1))
         x = x + self.out_self(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        k, v = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
         q = self._split(self.query(self.norm_cross(x)))
-        x = x + self.out_cross(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        x = x + self.out_cross(F.scaled_dot_product_attention(q, keys, values).transpose(1, 2).flatten(2))
         return x + self.feed(self.norm_feed(x))
+
+
+class BodyReader(nn.Module):
+    """The body's query looks at the image once more, by the keys and values of the decoder's last layer."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """(N, C) of queries (N, C), keys and values (N, heads, M, C / heads)."""
+        q = self.query(x).unflatten(-1, (self.heads, 1, -1))
+        return self.norm(x + self.out(F.scaled_dot_product_attention(q, keys, values).flatten(1)))
 
 
 class EgoPoseNet(nn.Module):
@@ -180,9 +200,7 @@ class EgoPoseNet(nn.Module):
             nn.Conv2d(wide, wide, 3, padding=1, groups=wide), nn.Hardswish(),
             nn.Conv2d(wide, SIDES * HEAT_CHANNELS, 1, bias=False),
         )  # fmt: skip
-        # looks for the body in the image alone, from what all has told the body's query
-        self.body_layer = DecoderLayer(dim, config.heads)
-        self.body_norm = nn.LayerNorm(dim)
+        self.body_reader = BodyReader(dim, config.heads)
         # images start as a correction of zero to what the head's motion says, what sharpens them at zero too
         for layer in (self.fuse_body, self.fuse_hands, self.heat_context, self.heat_joint[-1]):
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
@@ -263,12 +281,13 @@ class EgoPoseNet(nn.Module):
             tokens = self.memory_norm(torch.cat(memory, dim=1))
             x = self.queries.expand(n, -1, -1)
             for layer in self.decoder:
-                x = layer(x, tokens)
+                keys, values = layer.keys_values(tokens)  # type: ignore[operator]
+                x = layer(x, keys, values)
             x = self.decoder_norm(x)
             change = self.fuse_body(x[:, 0])
             token = token + (change if batch.image_known is None else change * batch.image_known[:, None])
             if image_known is not None:
-                body = self.body_norm(self.body_layer(x[:, :1], tokens[:, :cells]))[:, 0]
+                body = self.body_reader(x[:, 0], keys[:, :, :cells], values[:, :, :cells])
             if hand_tokens is not None:
                 assert batch.hand_known is not None
                 query = x[:, 1:]

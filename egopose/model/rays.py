@@ -187,6 +187,12 @@ class HandCrop:
         return np.ascontiguousarray(crop[:, ::-1]) if mirror else crop
 
 
+def crop_shows(place: Array, centre: Array) -> bool:
+    """Whether a crop that is aimed at a place (3,) shows the hand whose centre (3,) is given, by direction alone."""
+    far = float(np.linalg.norm(centre))
+    return bool(np.linalg.norm(place / np.linalg.norm(place) - centre / far) * far < HAND_RADIUS_M)
+
+
 def _half(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image of even sides (H, W, 3) at half the size."""
     cv2 = import_cv2()

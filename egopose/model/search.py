@@ -2,8 +2,8 @@
 
 The hand finder names places where a hand may be, a look at each says whether it is, and the track of each hand that
 explains the stretch best decides (Viterbi, 1967). Where the track is lost it is continued from its neighbours on both
-sides. The hands are then looked at anew where they were seen, several times from slightly different aims, and what the
-looks say is averaged.
+sides. The hands are then looked at anew where they were seen until a look meets its hand; what these looks still take
+for a hand is looked at several times from slightly different aims, and what the looks say is averaged.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ REAIMS, SETTLED_M = 6, 0.01
 """Most looks that follow a hand to where it was seen before the last ones, and how close to its aim a hand is seen that
 needs none: near hands are at first taken for distant ones."""
 
+SURE, FLICKER = 1.0, 3.0
+"""Log-odds of the look that meets a hand below which it rather is none, and what it costs such a track to begin or to
+end: a table or a foot that the finder takes for a hand does not look like one from near."""
+
 AIMS = ((0.0, 0.0, 1.0), (0.01, 0.006, 0.94), (-0.01, -0.006, 1.06))
 """Aims of the last looks: right and down in metres, and factor of the distance."""
 
@@ -62,11 +66,13 @@ class Place:
         score: Log-odds that it is there, of what finder and crop say together.
         aim: (3,) where the look was aimed, camera axes.
         seen: (3,) where the look shows the hand, camera axes.
+        logit: Log-odds of the look alone.
     """
 
     score: float
     aim: Array
     seen: Array
+    logit: float
 
 
 Look = tuple[int, list[Array | None]]
@@ -94,11 +100,11 @@ def _scores(moment: Moment, hand: int) -> Array:
     return np.array([0.0, *(place.score for place in moment.places[hand])])
 
 
-def _passage(before: Moment, after: Moment, hand: int) -> Array:
+def _passage(before: Moment, after: Moment, hand: int, appear: float) -> Array:
     """(n + 1, m + 1) cost of passing from each place of a hand to each of the next frame."""
     old = before.seen_from(after, hand)
     new = np.array([place.seen for place in after.places[hand]]).reshape(-1, 3)
-    cost = np.full((len(old) + 1, len(new) + 1), APPEAR)
+    cost = np.full((len(old) + 1, len(new) + 1), appear)
     cost[0, 0] = 0.0
     far = np.linalg.norm(old[:, None] - new[None], axis=-1)
     far = far / (STILL_M + SPEED_M_S * abs(after.time_s - before.time_s))
@@ -106,7 +112,7 @@ def _passage(before: Moment, after: Moment, hand: int) -> Array:
     return cost
 
 
-def best_track(moments: Sequence[Moment], hand: int) -> list[int]:
+def best_track(moments: Sequence[Moment], hand: int, appear: float = APPEAR) -> list[int]:
     """The places of a hand that explain a stretch of frames best, as numbers in each frame's list from 1; 0 is nowhere.
 
     The two hands do not look at each other: where they cross, one may well be before the other.
@@ -116,7 +122,7 @@ def best_track(moments: Sequence[Moment], hand: int) -> list[int]:
     total = _scores(moments[0], hand)
     came: list[NDArray[np.int64]] = []
     for old, new in zip(moments[:-1], moments[1:], strict=True):
-        whole = total[:, None] - _passage(old, new, hand)
+        whole = total[:, None] - _passage(old, new, hand, appear)
         came.append(whole.argmax(axis=0))
         total = whole.max(axis=0) + _scores(new, hand)
     track = [int(total.argmax())]
@@ -156,16 +162,34 @@ class HandSearch:
                 for hand, aim in enumerate(aims):
                     if aim is not None:
                         logit, seen = shown[hand]
-                        moments[i].places[hand].append(Place(CROP * logit, aim, seen))
+                        moments[i].places[hand].append(Place(CROP * logit, aim, seen, logit))
             tracks = [best_track(frames, hand) for hand in range(2)]
         chosen = [_chosen(moment, pair) for moment, *pair in zip(frames, *tracks, strict=True)][-len(steps) :]
         for _ in range(REAIMS):
             before, chosen = chosen, stretch.again(chosen)
             if chosen is before:
                 break
+        chosen = self._kept(steps, chosen)
         left, right = ([] if place is None else [replace(place, score=CERTAIN)] for place in chosen[-1])
         self._before = Moment(steps[-1].time_s, steps[-1].T_world_camera, (left, right))
         return stretch.final(chosen)
+
+    def _kept(self, steps: Sequence[StepInput], chosen: Sequence[list[Place | None]]) -> list[list[Place | None]]:
+        """The places that still look like hands, track by track."""
+        moments = []
+        for step, places in zip(steps, chosen, strict=True):
+            left, right = (
+                [] if place is None
+                else [place if place.score >= CERTAIN else replace(place, score=place.logit - SURE)]
+                for place in places
+            )  # fmt: skip
+            moments.append(Moment(step.time_s, step.T_world_camera, (left, right)))
+        frames = moments if self._before is None else [self._before, *moments]
+        tracks = [best_track(frames, hand, FLICKER)[-len(moments) :] for hand in range(2)]
+        return [
+            [place if at else None for place, at in zip(places, pair, strict=True)]
+            for places, *pair in zip(chosen, *tracks, strict=True)
+        ]
 
     def _continued(self, stretch: _Stretch, frames: Sequence[Moment], tracks: Sequence[Sequence[int]]) -> list[Look]:
         """Steps in which a hand is lost that a frame beside has, and where it would be if it had rested."""
@@ -240,7 +264,8 @@ class _Stretch:
                     score = named[i][hand][len(out[i][hand])][0]
                     logit, seen = shown[hand]
                     certain = score >= CERTAIN
-                    out[i][hand].append(Place(score + (0 if certain else CROP * logit), aim, aim if certain else seen))
+                    said = score + (0 if certain else CROP * logit)
+                    out[i][hand].append(Place(said, aim, aim if certain else seen, logit))
         return out
 
     def look(self, rows: Sequence[Look]) -> list[list[tuple[float, Array]]]:
@@ -285,7 +310,8 @@ class _Stretch:
             for hand, aim in enumerate(aims):
                 place = chosen[i][hand]
                 if place is not None and aim is not None and place.score < CERTAIN:
-                    out[i][hand] = replace(place, aim=aim, seen=shown[hand][1])
+                    logit, seen = shown[hand]
+                    out[i][hand] = replace(place, aim=aim, seen=seen, logit=logit)
         return out
 
     def final(self, chosen: Sequence[list[Place | None]]) -> StepArrays:

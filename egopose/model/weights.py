@@ -21,7 +21,7 @@ from egopose.model.config import ModelConfig
 from egopose.model.network import EgoPoseNet, build
 
 FORMAT = "egopose-weights"
-VERSION = 6
+VERSION = 7
 """Raised whenever a file of the older kind would no longer mean the same."""
 
 

@@ -29,6 +29,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         rendered: Folders of rendered clips.
         held_out_motion: npz files of held-out subjects, scored during training and never trained on.
         single: Folders of rendered clips of which only single frames are learnt.
+        decoys: What the hand finder takes for hands in the rendered clips, a file of :mod:`egopose.train.decoys`.
         held_out_rendered: Folders of rendered clips of held-out subjects.
         subject_weight: Extra sampling factor of some subjects.
         subject_power: 1 samples seconds alike, 0 samples subjects alike.
@@ -78,6 +79,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     held_out_rendered: tuple[str, ...] = ()
     subject_weight: dict[str, float] = msgspec.field(default_factory=dict)
     subject_power: float = 0.5
+    decoys: str | None = None
     init: str | None = None
     train_only: tuple[str, ...] = ()
     out: str = "runs/nano"

@@ -16,7 +16,7 @@ from egopose.errors import EgoposeError, import_cv2
 from egopose.metrics import mpjpe, pa_mpjpe
 from egopose.model.headmotion import HEAD_FEATURES
 from egopose.model.network import EgoPoseNet
-from egopose.model.rays import HAND_RADIUS_M, HandCrop, normalise
+from egopose.model.rays import HandCrop, crop_shows, normalise
 from egopose.npz import read_npz
 from egopose.rigid import rotation_from_vector
 from egopose.skeleton import BODY17, HAND21
@@ -41,6 +41,16 @@ are few, and were read as far too distant."""
 MISJUDGED, MISJUDGED_MOST = 0.15, 2.0
 """Share of crops that are sized for a hand further away than it is, and how many times as far at most: what the finder
 does with near hands."""
+
+CUT_OFF = 0.35
+"""Share of crops that an edge of the image runs through, with black beyond: hands enter and leave the view, and what is
+most often cut off is the wrist."""
+
+WRIST_FIRST, WRIST_SPREAD_RAD = 0.5, 0.7
+"""Share of those edges that come from the wrist's side, and how far they stray from its direction."""
+
+LEAST_SEEN = 7
+"""Joints that are left in view of a hand that is cut off."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,14 +187,44 @@ class CropSource:
         turn = turned(place, TURN_RAD * float(rng.standard_normal()))
         wrong = bool(rng.random() < WRONG_SIDE)
         hand = cut(crops, index, place, turn, as_left, self.config.model.hand_px, self.cells, wrong_side=wrong)
-        aim = np.linalg.norm(place / np.linalg.norm(place) - centre / np.linalg.norm(centre)) * np.linalg.norm(centre)
-        hand["crop"] = np.array(aim < HAND_RADIUS_M and not wrong, np.int8)
+        hand["crop"] = np.array(crop_shows(place, centre) and not wrong, np.int8)
         hand["hands"] = spoil(hand["hands"], rng)
         hand["visible"] = crops.visible[index].astype(np.int8)
+        if rng.random() < CUT_OFF:
+            cut_off(hand, as_left, rng)
         if wrong:
             hand["joints"] = np.full_like(hand["joints"], np.nan)
             hand["visible"] = np.full_like(hand["visible"], -1)
         return hand
+
+
+def cut_off(hand: dict[str, NDArray[Any]], as_left: bool, rng: np.random.Generator) -> None:
+    """End the frame somewhere in a crop: black beyond a line that leaves some joints in view.
+
+    Args:
+        hand: What :func:`cut` gave, and ``visible`` (21,); its image and visibility are changed.
+        as_left: Whether it stands for a left hand, whose image is mirrored.
+        rng: Where the line goes.
+    """
+    points = hand["joints"] @ hand["hand_axes"]
+    uv = hand["hand_focal"] * points[:, :2] / points[:, 2:]
+    if as_left:
+        uv = uv * np.array([-1.0, 1.0])
+    angle = 2 * np.pi * rng.random()
+    if rng.random() < WRIST_FIRST:
+        to_wrist = uv[HAND21.index("wrist")] - uv.mean(axis=0)
+        angle = np.arctan2(to_wrist[1], to_wrist[0]) + WRIST_SPREAD_RAD * rng.standard_normal()
+    normal = np.array([np.cos(angle), np.sin(angle)])
+    along = uv @ normal
+    seen = np.sort(along[hand["visible"] == 1])
+    if seen.size < LEAST_SEEN:
+        return
+    edge = rng.uniform(seen[LEAST_SEEN - 1] + 0.02, along.max() + 0.2)
+    side = hand["hands"].shape[0]
+    at = (np.arange(side) + 0.5) * 2 / side - 1
+    beyond = normal[0] * at[None, :] + normal[1] * at[:, None] > edge
+    hand["hands"] = np.where(beyond[..., None], np.uint8(0), hand["hands"])
+    hand["visible"] = np.where(along > edge, 0, hand["visible"]).astype(np.int8)
 
 
 def spoil(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -219,8 +259,19 @@ def crop_scores(model: EgoPoseNet, crops: HandCrops, *, most: int = 1500, batch:
     """Errors of what the network reads off single crops that are aimed within 1 cm of the hand.
 
     Returns:
-        ``hand_mm`` wrist-relative, ``hand_pa_mm`` after Procrustes, ``wrist_mm`` in head camera axes, and ``score``.
+        ``hand_mm`` wrist-relative, ``hand_pa_mm`` after Procrustes, ``wrist_mm`` in head camera axes, ``cut_mm`` as
+        ``hand_mm`` where an edge of the image runs through every crop, and ``score``, both as often as they are learnt.
     """
+    hand, pa, wrist = _crop_errors(model, crops, most, batch, edges=False)
+    cut_mm = _crop_errors(model, crops, most, batch, edges=True)[0]
+    score = (1 - CUT_OFF) * hand + CUT_OFF * cut_mm
+    return {"hand_mm": hand, "hand_pa_mm": pa, "wrist_mm": wrist, "cut_mm": cut_mm, "score": score}
+
+
+def _crop_errors(
+    model: EgoPoseNet, crops: HandCrops, most: int, batch: int, *, edges: bool
+) -> tuple[float, float, float]:
+    """Wrist-relative error, after Procrustes, and of the wrist, millimetres; with ``edges`` each hand is cut off."""
     import torch
 
     from egopose.model.network import FrameBatch
@@ -239,7 +290,11 @@ def crop_scores(model: EgoPoseNet, crops: HandCrops, *, most: int = 1500, batch:
                 centre = crops.joints_camera[index].astype(np.float64).mean(axis=0)
                 place = centre + 0.006 * rng.standard_normal(3)
                 is_left = bool(crops.hand[index] == 0)
-                rows.append(cut(crops, int(index), place, np.eye(3), is_left, config.hand_px, cells))
+                row = cut(crops, int(index), place, np.eye(3), is_left, config.hand_px, cells)
+                if edges:
+                    row["visible"] = crops.visible[index].astype(np.int8)
+                    cut_off(row, is_left, rng)
+                rows.append(row)
                 sides.append(0 if is_left else 1)
             n = len(rows)
             known = torch.zeros(n, 2, dtype=torch.bool)
@@ -263,9 +318,8 @@ def crop_scores(model: EgoPoseNet, crops: HandCrops, *, most: int = 1500, batch:
             true.append(np.stack([row["joints"] for row in rows]).astype(np.float64))
     mine, theirs = np.concatenate(said), np.concatenate(true)
     wrist_root = HAND21.index("wrist")
-    hand = 1000 * float(np.mean(mpjpe(mine, theirs, root=wrist_root)))
-    return {
-        "hand_mm": hand, "hand_pa_mm": 1000 * float(np.mean(pa_mpjpe(mine, theirs))),
-        "wrist_mm": 1000 * float(np.linalg.norm(mine[:, wrist_root] - theirs[:, wrist_root], axis=-1).mean()),
-        "score": hand,
-    }  # fmt: skip
+    return (
+        1000 * float(np.mean(mpjpe(mine, theirs, root=wrist_root))),
+        1000 * float(np.mean(pa_mpjpe(mine, theirs))),
+        1000 * float(np.linalg.norm(mine[:, wrist_root] - theirs[:, wrist_root], axis=-1).mean()),
+    )

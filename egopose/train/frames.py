@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from egopose import rigid
 from egopose.model.headmotion import HEAD_FEATURES
 from egopose.model.network import EgoPoseNet, FrameBatch
-from egopose.model.rays import HAND_RADIUS_M, normalise
+from egopose.model.rays import crop_shows, normalise
 from egopose.model.track import FrameReader
 from egopose.skeleton import BODY12, BODY17, BODY17_HANDS, HAND21
 from egopose.train.batch import Batch, WeightedDraw, stack, unrelated
@@ -89,9 +89,15 @@ class FrameSource:
         }  # fmt: skip
 
 
-class _Frames(NamedTuple):
-    """Some frames of a clip: reader, joints (N, 59, 3) in camera axes and which are seen, tokens, hand maps."""
+class LookedAt(NamedTuple):
+    """Some frames of a clip, at their numbers (N,), as the network sees them one by one.
 
+    Joints (N, 59, 3) are in camera axes, ``seen`` (N, 59) says which are in view; tokens and maps of hands are the
+    network's.
+    """
+
+    clip: RenderedClip
+    at: NDArray[np.int64]
     reader: FrameReader
     joints: NDArray[np.float64]
     seen: NDArray[np.bool_]
@@ -99,8 +105,8 @@ class _Frames(NamedTuple):
     heat: torch.Tensor
 
 
-def _seen(model: EgoPoseNet, clips: Sequence[RenderedClip], every: int, batch: int) -> Iterator[_Frames]:
-    """Every so many frames of held-out clips, looked at by the network in batches."""
+def looked_at(model: EgoPoseNet, clips: Sequence[RenderedClip], every: int, batch: int) -> Iterator[LookedAt]:
+    """Every so many frames of clips, looked at by the network in batches."""
     model.eval()
     device = next(model.parameters()).device
     for clip in clips:
@@ -115,7 +121,7 @@ def _seen(model: EgoPoseNet, clips: Sequence[RenderedClip], every: int, batch: i
                     torch.from_numpy(normalise(images)).to(device), torch.from_numpy(rays).to(device)
                 )  # fmt: skip
             joints = rigid.transform_points(rigid.invert(clip.T_world_camera[frames]), clip.joints[frames])
-            yield _Frames(reader, joints, clip.visible[frames] == 1, tokens, heat)
+            yield LookedAt(clip, frames, reader, joints, clip.visible[frames] == 1, tokens, heat)
 
 
 def finder_scores(
@@ -137,7 +143,7 @@ def finder_scores(
         of these on the other one), ``false`` of hands of which nothing is seen, and ``score``, all that goes wrong.
     """
     counts = {"shown": 0, "hidden": 0, "missed": 0, "elsewhere": 0, "other_hand": 0, "false": 0}
-    for frames in _seen(model, clips, every, batch):
+    for frames in looked_at(model, clips, every, batch):
         centres = hand_centres(frames.joints)
         share = frames.seen[:, BODY17.n_joints :].reshape(-1, 2, HAND21.n_joints).mean(axis=-1)
         for i, maps in enumerate(frames.heat.cpu().numpy()):
@@ -169,12 +175,12 @@ def shown_scores(
     """
     inner = BODY17_HANDS.indices(BODY12.joints)
     total, times = np.zeros(len(inner)), np.zeros(len(inner))
-    for frames in _seen(model, clips, every, batch):
+    for frames in looked_at(model, clips, every, batch):
         unknown = torch.zeros(len(frames.joints), HEAD_FEATURES, device=frames.tokens.device)
         with torch.no_grad():
             query = model.fuse(FrameBatch(unknown, unknown[:, 0] > 0), frames.tokens, None, frames.heat).body_query
             assert query is not None
-            shown = model.heads.shown.alone(query).double().cpu().numpy()
+            shown = model.heads.shown.alone(query)[0].double().cpu().numpy()
         seen = frames.seen[:, inner]
         off = np.linalg.norm(shown[:, inner] - frames.joints[:, inner], axis=-1)
         total, times = total + np.where(seen, off, 0.0).sum(axis=0), times + seen.sum(axis=0)
@@ -186,18 +192,13 @@ def _count(
     counts: dict[str, int], place: NDArray[np.float64] | None, own: NDArray[np.float64], other: NDArray[np.float64],
     share: float,
 ) -> None:  # fmt: skip
-    def shows(centre: NDArray[np.float64]) -> bool:
-        assert place is not None
-        off = place / np.linalg.norm(place) - centre / np.linalg.norm(centre)
-        return bool(np.linalg.norm(off) * np.linalg.norm(centre) < HAND_RADIUS_M)
-
     if share >= VISIBLE_SHARE:
         counts["shown"] += 1
         if place is None:
             counts["missed"] += 1
-        elif not shows(own):
+        elif not crop_shows(place, own):
             counts["elsewhere"] += 1
-            counts["other_hand"] += shows(other)
+            counts["other_hand"] += crop_shows(place, other)
     elif share == 0:
         counts["hidden"] += 1
         counts["false"] += place is not None

@@ -198,6 +198,10 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * learning_rate(self.step, config)
         self.model.train()
+        for part in self.model.children():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                # what does not learn is as it will be at prediction, and keeps its running statistics
+                part.eval()
         mixed = (
             torch.autocast(self.device.type, dtype=torch.bfloat16) if config.amp == "bf16" else contextlib.nullcontext()
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from egopose.lens import mirrored as mirrored_lens
 from egopose.model.clock import FULL
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.network import HEAT_CHANNELS
-from egopose.model.rays import HAND_RADIUS_M
+from egopose.model.rays import HAND_RADIUS_M, crop_shows
 from egopose.model.track import DISTANCE_UNIT_M, FrameReader, cut_crops
 from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
 from egopose.train.augment import mirrored_points, mirrored_poses
@@ -31,6 +31,9 @@ VISIBLE_SHARE = 0.3
 
 OTHER_SHOWN, OTHER_ALONE = 0.05, 0.3
 """Chance that a crop is aimed at the other hand, where its own is shown and where it is not."""
+
+DECOY_SHOWN, DECOY_ALONE = 0.1, 0.7
+"""Chance that it is aimed at what the finder takes for the hand, where there is such a place."""
 
 AIM_M = 0.02
 """Standard deviation per axis of where a window's crops are aimed, in the middle of what is drawn."""
@@ -76,6 +79,8 @@ class RenderedClip:
         images: (T, H, W, 3) uint8 RGB.
         joints: (T, 59, 3) world metres, NaN without label.
         visible: (T, 59) 1 seen, 0 not, -1 unknown.
+        decoys: (N, 5) places that the hand finder takes for hands, see :mod:`egopose.train.decoys`: number of the
+            frame, 0 for a left and 1 for a right hand, camera axes in metres.
     """
 
     name: str
@@ -86,6 +91,7 @@ class RenderedClip:
     images: Images
     joints: Array
     visible: NDArray[np.int8]
+    decoys: Array = field(default_factory=lambda: np.zeros((0, 5)))
 
     def __len__(self) -> int:
         return self.times_s.size
@@ -106,10 +112,11 @@ class _Flipped(Images):
 
 def mirrored_clip(clip: RenderedClip) -> RenderedClip:
     """The clip in a mirror: what the left hand did the right one does, seen through the mirrored lens."""
-    order = BODY17_HANDS.mirror_index
+    order, decoys = BODY17_HANDS.mirror_index, clip.decoys
     return replace(
         clip, camera=mirrored_lens(clip.camera), T_world_camera=mirrored_poses(clip.T_world_camera),
         images=_Flipped(clip.images), joints=mirrored_points(clip.joints), visible=clip.visible[:, order],
+        decoys=np.concatenate([decoys[:, :1], 1 - decoys[:, 1:2], decoys[:, 2:] * [-1.0, 1.0, 1.0]], axis=1),
     )  # fmt: skip
 
 
@@ -235,12 +242,11 @@ class RenderedSource:
                 other = centres[i, 1 - h] if shown[i, 1 - h] else None
                 own = (centres[i, h] + drift[h]) * sized[h]
                 limbs = camera_joints[i, LIMBS][visible[i, LIMBS] == 1]
-                place = self._place(own, shown[i, h], other, limbs, rng, reader)
+                decoys = clip.decoys[(clip.decoys[:, 0] == pick[i]) & (clip.decoys[:, 1] == h), 2:]
+                place = self._place(own, shown[i, h], other, limbs, decoys, rng, reader)
                 places.append(place)
                 if place is not None:
-                    aim = np.linalg.norm(place / np.linalg.norm(place) - centres[i, h] / np.linalg.norm(centres[i, h]))
-                    near = aim * np.linalg.norm(centres[i, h]) < HAND_RADIUS_M
-                    told[h] = int(bool(shown[i, h]) and near)
+                    told[h] = int(bool(shown[i, h]) and crop_shows(place, centres[i, h]))
             images, crops = cut_crops(frame, clip.camera, places, model.hand_px, reader.hand_cells)
             row = {
                 "image": change(reader.fit.image(frame)), "image_rays": reader.rays, "image_known": np.bool_(look),
@@ -255,8 +261,8 @@ class RenderedSource:
         return {name: np.stack(values) for name, values in rows.items()}
 
     def _place(
-        self, centre: Array, shown: bool, other: Array | None, limbs: Array, rng: np.random.Generator,
-        reader: FrameReader,
+        self, centre: Array, shown: bool, other: Array | None, limbs: Array, decoys: Array,
+        rng: np.random.Generator, reader: FrameReader,
     ) -> Array | None:  # fmt: skip
         """Where a crop is aimed: near the hand, now and then at the other one or elsewhere, or nowhere."""
         if not np.isfinite(centre).all() or rng.random() < self.config.hand_drop:
@@ -264,6 +270,8 @@ class RenderedSource:
         if other is not None and np.isfinite(other).all() and rng.random() < (OTHER_SHOWN if shown else OTHER_ALONE):
             # what the finder does when it takes one hand for the other
             place = other
+        elif len(decoys) and rng.random() < (DECOY_SHOWN if shown else DECOY_ALONE):
+            place = decoys[rng.integers(len(decoys))]
         elif shown and rng.random() >= 0.05:
             place = centre
         elif rng.random() < 0.5:

@@ -65,9 +65,12 @@ def rendered_clips(config: TrainConfig) -> tuple[list[RenderedClip], list[Render
     Raises:
         EgoposeError: A folder is not usable, or a held-out subject is trained on.
     """
+    from egopose.train.decoys import with_decoys
     from egopose.train.rendered_files import load_rendered
 
     clips = [clip for folder in config.rendered for clip in load_rendered(folder)]
+    if config.decoys is not None:
+        clips = with_decoys(clips, config.decoys)
     held = [clip for folder in config.held_out_rendered for clip in load_rendered(folder)]
     check_rendered_subjects({c.subject for c in clips}, {c.subject for c in held})
     return clips, held
