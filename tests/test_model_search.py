@@ -209,7 +209,7 @@ def test_a_hand_seen_where_it_is_looked_for_is_looked_at_no_more_than_needed() -
     assert len(engine.aims) == 4
 
 
-def test_a_finder_beyond_doubt_is_taken_at_its_word() -> None:
+def test_a_finder_beyond_all_numbers_breaks_nothing() -> None:
     engine = Shown([[LEFT, None]] * 2, [{0: [(90.0, LEFT)], 1: [(-90.0, RIGHT)]}] * 2)
     step = search(engine, 2)
     assert step.hand_known is not None

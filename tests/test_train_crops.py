@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,18 @@ from egopose.model.network import build
 from egopose.model.rays import HandCrop
 from egopose.skeleton import BODY17, HAND21
 from egopose.train.config import TrainConfig
-from egopose.train.crops import LEAST_SEEN, CropSource, HandCrops, crop_scores, cut, cut_off, load_crops, spoil, turned
+from egopose.train.crops import (
+    CUT_OFF,
+    LEAST_SEEN,
+    CropSource,
+    HandCrops,
+    crop_scores,
+    cut,
+    cut_off,
+    load_crops,
+    spoil,
+    turned,
+)
 from egopose.train.loop import Trainer
 from egopose.train.stages import run_training
 from egopose.train.synthetic.dataset import SynthConfig
@@ -239,8 +251,25 @@ def test_a_few_hands_are_learnt(rendered: dict, tmp_path: Path) -> None:
     assert after["hand_mm"] < 0.7 * before["hand_mm"]
     assert after["hand_pa_mm"] < before["hand_pa_mm"]
     assert 0 < after["cut_mm"] < before["cut_mm"]
-    assert min(after["hand_mm"], after["cut_mm"]) <= after["score"] <= max(after["hand_mm"], after["cut_mm"])
     assert torch.equal(frozen, trainer.model.heads.bones.weight)
+
+
+def test_hands_are_scored_whole_and_cut_off(rendered: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = HandCrops(**{k: rendered[k][:4] for k in rendered if k != "subject"}, subjects={"generated"})
+    cut_ones: list[bool] = []
+
+    def blacken(hand: dict, as_left: bool, rng: np.random.Generator) -> None:
+        cut_ones.append(as_left)
+        hand["hands"] = np.zeros_like(hand["hands"])
+
+    monkeypatch.setattr("egopose.train.crops.cut_off", blacken)
+    scores = crop_scores(build(TINY, 0), few)
+    # each hand once, as what it is
+    assert cut_ones == [bool(side == 0) for side in few.hand]
+    assert scores["score"] == pytest.approx((1 - CUT_OFF) * scores["hand_mm"] + CUT_OFF * scores["cut_mm"])
+    black = crop_scores(build(TINY, 0), replace(few, images=np.zeros_like(few.images)))
+    assert scores["cut_mm"] == pytest.approx(black["hand_mm"], abs=1.0)
+    assert abs(scores["cut_mm"] - scores["hand_mm"]) > 1e-6
 
 
 def test_the_stage_needs_hands_and_refuses_shared_subjects(tmp_path: Path) -> None:

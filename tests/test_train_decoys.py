@@ -1,4 +1,4 @@
-"""Decoys: only where no hand is, aimed at in training as prediction would aim at them, in the mirror too."""
+"""Decoys: only where that hand is not, aimed at in training as prediction would aim at them, in the mirror too."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from egopose.model.network import EgoPoseNet, build
 from egopose.skeleton import BODY17
 from egopose.train.config import TrainConfig
 from egopose.train.decoys import find_decoys, save_decoys, with_decoys
-from egopose.train.rendered import RenderedClip, RenderedSource, mirrored_clip
+from egopose.train.rendered import DECOY_SHOWN, RenderedClip, RenderedSource, mirrored_clip
 from egopose.train.stages import rendered_clips
 from tests.nets import CAMERA, TINY, shake
 from tests.test_train_loop import config
@@ -79,6 +79,9 @@ def test_decoys_come_back_for_the_clip_they_are_of(model: EgoPoseNet, tmp_path: 
     np.testing.assert_allclose(a.decoys, rows[:1, 1:], rtol=1e-6)
     np.testing.assert_allclose(b.decoys, rows[1:, 1:], rtol=1e-6)
     assert other.decoys.shape == (0, 5)
+    with pytest.raises(EgoposeError, match="the same name"):
+        save_decoys(tmp_path / "twice.npz", [one, one], rows)
+    assert not (tmp_path / "twice.npz").exists()
     with pytest.raises(EgoposeError, match="none of which is trained on"):
         with_decoys([replace(one, name="new")], tmp_path / "d.npz")
     np.savez(tmp_path / "bad.npz", names=np.array(["r"]), decoys=np.zeros((2, 5)))
@@ -118,6 +121,27 @@ def test_crops_are_aimed_at_decoys_and_said_to_show_no_hand(tmp_path: Path, mirr
     other = np.concatenate([(out := bare.window(0, rng))["hand_axes"][out["hand_known"][:, hand], hand, :, 2]
                             for _ in range(20)])  # fmt: skip
     assert (other @ (place / np.linalg.norm(place)) > np.cos(0.1)).mean() < 0.3
+
+
+def test_of_a_hand_that_is_shown_some_crops_are_aimed_at_its_decoy_and_say_so(tmp_path: Path) -> None:
+    clip, hand = away(), np.array([-0.15, 0.0, 0.4])
+    joints, visible = clip.joints.copy(), clip.visible.copy()
+    joints[:, RIGHT] = rigid.transform_points(clip.T_world_camera, np.tile(hand, (len(clip), 21, 1)))
+    visible[:, RIGHT] = 1
+    place = np.array([0.15, 0.1, 0.5])
+    clip = replace(
+        clip, joints=joints, visible=visible, decoys=np.array([[t, 1, *place] for t in range(len(clip))])
+    )  # fmt: skip
+    source, rng = RenderedSource([clip], settings(tmp_path)), np.random.default_rng(0)
+    outs = [source.window(0, rng) for _ in range(120)]
+    z = np.concatenate([out["hand_axes"][out["hand_known"][:, 1], 1, :, 2] for out in outs])
+    told = np.concatenate([out["crop"][out["hand_known"][:, 1], 1] for out in outs])
+    at_decoy = z @ (place / np.linalg.norm(place)) > np.cos(0.1)
+    at_hand = z @ (hand / np.linalg.norm(hand)) > np.cos(0.1)
+    assert at_decoy.mean() == pytest.approx(DECOY_SHOWN, abs=0.04)
+    assert at_hand.mean() > 0.5
+    assert (told[at_decoy] == 0).all()
+    assert (told[at_hand] == 1).all()
 
 
 def test_a_stage_reads_its_decoys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

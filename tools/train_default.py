@@ -16,16 +16,17 @@ that came for the fourth, with crops aimed as far off as the finder aims them an
 went on lies halfway between the fourth's weights and the fifth's. In the sixth, hands are read for longer, near ones
 more often, and images say of the body what they show by a head of their own (new there), learnt on single frames; head
 motion stays as it was. In the seventh, a third of the hands is cut off by the image's edge, and the head of the images
-is new once more: it looks by the decoder's own keys and values, and says how sure it is. What the finder takes for
-hands in the clips is looked at as well there, so that a look learns to say no. In its stage all hands of clips were
-read worse by a millimetre, so in the eighth what reads crops is put back and stays, and all else goes on:
+was replaced: it looks by the decoder's own keys and values, and says how sure it is. What the finder takes for hands in
+the clips is looked at as well there, so that a look learns to say no. In its stage all hands of clips were read worse
+by a millimetre, so in the eighth the hand encoder, and what says where a hand is in its crop, are put back and stay,
+while what joins images with the rest goes on. Rounds six and seven start from what --ship of the round before left:
 
     python tools/train_default.py ... --round 2 --work runs/nano2 --init runs/nano/all/best.safetensors
     python tools/train_default.py ... --round 3 --work runs/nano3 --init runs/nano2/all/best.safetensors
     python tools/train_default.py ... --round 4 --work runs/nano4 --init runs/nano3/all/best.safetensors
     python tools/train_default.py ... --round 5 --work runs/nano5 --init runs/nano4/all/best.safetensors
-    python tools/train_default.py ... --round 6 --work runs/nano6 --init runs/nano5/all/best.safetensors
-    python tools/train_default.py ... --round 7 --work runs/nano7 --init runs/nano6/all/best.safetensors
+    python tools/train_default.py ... --round 6 --work runs/nano6 --init egopose/weights/nano.safetensors
+    python tools/train_default.py ... --round 7 --work runs/nano7 --init egopose/weights/nano.safetensors
     python tools/train_default.py ... --round 8 --work runs/nano8 --init runs/nano7/all/best.safetensors \\
         --hands runs/nano7/hands/best.safetensors
 
@@ -219,6 +220,11 @@ def merge(init: Path, stages: dict[str, dict[str, Any]], parts: dict[str, Path],
     save_weights(out, whole.model(), notes={"merged": sorted(parts)})
 
 
+def older(made: Path, *sources: Path) -> bool:
+    """Whether a file is not there, or not as new as what it is made of."""
+    return not made.exists() or made.stat().st_mtime < max(path.stat().st_mtime for path in sources)
+
+
 def find_decoys(init: Path, rendered: Path, folders: Sequence[str], out: Path) -> None:
     """What the finder of some weights takes for hands in the clips to train on."""
     from egopose.model.weights import load_weights
@@ -273,7 +279,7 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
     done: Path | None = options.init
     if known is EIGHTH:
         done = options.work / "start.safetensors"
-        if not done.exists():
+        if older(done, options.init, options.hands):
             merge(options.init, {"hands": {"train_only": READS_CROPS}}, {"hands": options.hands}, done)
     for stage in known:
         best = options.work / stage / "best.safetensors"
@@ -283,7 +289,7 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
         if stage in stages:
             start = options.init if stage in side_by_side else done
             decoys = options.work / "decoys.npz"
-            if known in DECOYED and stage == "all" and done is not None and not decoys.exists():
+            if known in DECOYED and stage == "all" and done is not None and older(decoys, done):
                 find_decoys(done, options.rendered, CLIPS[ROUNDS.index(known)], decoys)
             config = stage_config(
                 known, stage, options.size, options.motion_data, options.rendered, options.work, start
@@ -298,7 +304,7 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
         if side_by_side and stage == side_by_side[-1] and all(path.exists() for path in parts.values()):
             done = options.work / "merged.safetensors"
             # the other process may have gone on since
-            if not done.exists() or done.stat().st_mtime < max(path.stat().st_mtime for path in parts.values()):
+            if older(done, *parts.values()):
                 merge(options.init, known, parts, done)
 
 

@@ -104,7 +104,7 @@ class BodyHead(nn.Module):
 
 class ShownBody(nn.Module):
     """Body joints as one image shows them, in camera axes, and how sure it is: by that they count beside the body that
-    follows from time. Nothing counts at first, and nothing without an image."""
+    follows from time. Next to nothing counts at first, and nothing without an image."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -27,7 +27,8 @@ class LossConfig(Config, frozen=True, kw_only=True):
         seen: Weight of body joints in view.
         label_sigma_m: Label error at which a joint counts half.
         frame_body: Likelihood of what single images show of the body, and distance of what is made of it, each joint
-            where it is in view; joints that seldom are count as much as others.
+            where it is in view; joints that seldom are count as much as others. Where a joint is hidden the likelihood
+            counts a little, :data:`HIDDEN`.
         hand: Distance of wrist-relative hand joints, times the share of crops.
         frame_hand: Distance of the per-frame hands that place the next crops.
         ray: Angle between predicted and true viewing ray of visible joints, radians.

@@ -30,7 +30,7 @@ LEAST, MOST = 0.1, 3
 
 
 def find_decoys(model: EgoPoseNet, clips: Sequence[RenderedClip], *, every: int = 2, batch: int = 32) -> Array:
-    """Places where the network's finder sees a hand and there is none.
+    """Places where the network's finder sees a hand and that hand is not; the other one may be.
 
     Args:
         model: The network.
@@ -59,7 +59,13 @@ def find_decoys(model: EgoPoseNet, clips: Sequence[RenderedClip], *, every: int 
 
 
 def save_decoys(path: str | os.PathLike[str], clips: Sequence[RenderedClip], decoys: Array) -> None:
-    """Write what :func:`find_decoys` gave, with the names of its clips."""
+    """Write what :func:`find_decoys` gave, with the names of its clips.
+
+    Raises:
+        EgoposeError: Two clips have the same name, so that a reader could not tell them apart.
+    """
+    if len({clip.name for clip in clips}) < len(clips):
+        raise EgoposeError(f"{path}: some clips have the same name; find the decoys of each folder by itself")
     with atomic_write(Path(path), "wb") as stream:
         np.savez_compressed(stream, names=np.array([clip.name for clip in clips]), decoys=decoys.astype(np.float32))
 
