@@ -44,7 +44,9 @@ def simple(predict: Any, clips: Sequence[Any]) -> Said:
         yield clip, said, None
 
 
-def network(predictor: Any, clips: Sequence[Any], images: bool, poses: bool, mode: Any = "offline") -> Said:
+def network(
+    predictor: Any, clips: Sequence[Any], images: bool, poses: bool, mode: Any = "offline", smooth: bool = False
+) -> Said:
     """The network with some of its inputs."""
     from egopose import Clip, Trajectory
 
@@ -54,7 +56,7 @@ def network(predictor: Any, clips: Sequence[Any], images: bool, poses: bool, mod
             source = Clip(list(clip.images), clip.camera, trajectory, times_s=clip.times_s)
         else:
             source = Clip(trajectory=trajectory)
-        sequence = predictor.predict(source, mode=mode, space="camera", floor_z=0.0)
+        sequence = predictor.predict(source, mode=mode, space="camera", floor_z=0.0, smooth=smooth)
         yield clip, sequence.xyz.astype(np.float64), sequence
 
 
@@ -179,6 +181,7 @@ def measure(rendered: Path, motion: Path, weights: str) -> dict[str, Any]:
     if "images" in predictor.trained:
         cases["(d) images, no head poses"] = lambda: network(predictor, held, images=True, poses=False)
         cases[BOTH] = lambda: network(predictor, held, images=True, poses=True)
+        cases["(e) the same, --smooth"] = lambda: network(predictor, held, images=True, poses=True, smooth=True)
         cases["(e) the same, causal"] = lambda: network(predictor, held, images=True, poses=True, mode="causal")
     result: dict[str, Any] = {
         "weights": weights, "clips": len(held), "frames": sum(len(c) for c in held),
