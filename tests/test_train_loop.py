@@ -323,11 +323,12 @@ def test_single_images_are_asked_for_what_they_show_and_for_how_sure_they_are() 
     visible = torch.full(batch.targets.visible.shape, -1, dtype=torch.int8)
     visible[..., wrist], visible[..., knee] = 1, 0
     targets = replace(batch.targets, visible=visible)
+    truth = batch.targets.xyz[..., :17, :]
     with torch.no_grad():
         output, encoded = build(TINY, 0).eval()(batch.frames, batch.rotation, batch.first, batch.rest)
 
     def asked(wrist_off: float, knee_off: float, b: float = 0.1) -> float:
-        shown = targets.xyz[..., :17, :].clone()
+        shown = truth.clone()
         shown[..., wrist, 0] += wrist_off
         shown[..., knee, 0] += knee_off
         said = output._replace(frame_body=shown, frame_scale=torch.full(shown.shape[:-1], math.log(b)))
@@ -338,6 +339,15 @@ def test_single_images_are_asked_for_what_they_show_and_for_how_sure_they_are() 
     # exp(-r / b) / b^3 each, times b; joints of which it is not known whether they are seen do not count
     assert asked(0.2, 0.0) - asked(0.0, 0.0) == pytest.approx(0.2 * share, rel=1e-3)
     assert asked(0.0, 0.2) - asked(0.0, 0.0) == pytest.approx(HIDDEN * 0.2 * share, rel=1e-3)
+    targets.visible[..., knee] = -1
+    assert asked(0.0, 0.2) == asked(0.0, 0.0)
+    # what has no label does not count either
+    targets.visible[..., knee], visible[..., wrist] = 0, -1
+    assert asked(0.0, 0.0) != 0
+    unlabelled = targets.xyz.clone()
+    unlabelled[..., knee, :] = float("nan")
+    targets = replace(targets, xyz=unlabelled)
+    assert asked(0.0, 0.0) == 0
 
 
 def test_likelihood_is_minimal_at_the_true_scale() -> None:

@@ -171,7 +171,7 @@ AVERAGED = (FIFTH, SIXTH)
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 SIDE_BY_SIDE = ("hands", "frames")
-"""Stages of the third round and of those from the sixth on that start from the same weights and change other parts."""
+"""Stages that start from the same weights and change other parts, in rounds that have both."""
 
 RENDERED: dict[str, dict[str, Any]] = {
     # what `egopose synth` is told for the third round
@@ -275,7 +275,7 @@ def train(options: argparse.Namespace, known: dict[str, dict[str, Any]]) -> None
     stages = options.stages
     if stages is None:
         stages = ["motion"] if options.rendered is None else list(known)
-    side_by_side = SIDE_BY_SIDE if known in (THIRD, SIXTH, SEVENTH) else ()
+    side_by_side = SIDE_BY_SIDE if set(SIDE_BY_SIDE) <= set(known) else ()
     done: Path | None = options.init
     if known is EIGHTH:
         done = options.work / "start.safetensors"
@@ -353,7 +353,7 @@ def main() -> None:
         train(options, known)
         if options.ship:
             reached = [stage for stage in known if (options.work / stage / "best.safetensors").exists()]
-            if known in (THIRD, SIXTH, SEVENTH) and set(reached) <= set(SIDE_BY_SIDE):
+            if set(SIDE_BY_SIDE) <= set(known) and set(reached) <= set(SIDE_BY_SIDE):
                 raise EgoposeError(
                     f"{options.work}: round {options.round} ships after its stage all; no weights of that yet"
                 )

@@ -170,8 +170,7 @@ def total_loss(
     scale = torch.sqrt(torch.exp(2 * output.log_scale) + label**2 / 4)
     terms: dict[str, Tensor] = {"distance": _mean(distance, joint_weight)}
     if step < config.plain_steps:
-        doubt = distance.detach() / scale + 3 * torch.log(scale)
-        terms["xyz"] = terms["distance"] + 0.02 * _mean(doubt, joint_weight)
+        terms["xyz"] = terms["distance"] + 0.02 * _mean(_doubted(distance.detach(), scale, 0.0), joint_weight)
     else:
         terms["xyz"] = _mean(_doubted(distance, scale, config.beta), joint_weight)
     if config.frame_body and output.frame_body is not None and output.frame_scale is not None:
