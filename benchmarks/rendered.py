@@ -22,6 +22,7 @@ from common import markdown, put_table, store, stored
 PAGE, MARK = "accuracy.md", "rendered"
 LENS_CLIPS, LENS_SIDE = 10, 384
 ALONE, BOTH = "(c) head poses, no images", "(e) images and head poses"
+CAUSAL = "(e) the same, causal"
 Said = Iterator[tuple[Any, np.ndarray, Any]]
 """Clip, joints (T, 59, 3) in camera axes (NaN where nothing is said), sequence or None."""
 
@@ -182,7 +183,7 @@ def measure(rendered: Path, motion: Path, weights: str) -> dict[str, Any]:
         cases["(d) images, no head poses"] = lambda: network(predictor, held, images=True, poses=False)
         cases[BOTH] = lambda: network(predictor, held, images=True, poses=True)
         cases["(e) the same, --smooth"] = lambda: network(predictor, held, images=True, poses=True, smooth=True)
-        cases["(e) the same, causal"] = lambda: network(predictor, held, images=True, poses=True, mode="causal")
+        cases[CAUSAL] = lambda: network(predictor, held, images=True, poses=True, mode="causal")
     result: dict[str, Any] = {
         "weights": weights, "clips": len(held), "frames": sum(len(c) for c in held),
         "subjects": sorted({c.subject for c in held}), "side": held[0].camera.size[0],
@@ -190,14 +191,16 @@ def measure(rendered: Path, motion: Path, weights: str) -> dict[str, Any]:
     }  # fmt: skip
     if "images" in predictor.trained:
         result["lenses"] = lens_rows(predictor, motion)
-        fresh = load_rendered(rendered / "test")
-        result["test"] = {
-            "clips": len(fresh), "frames": sum(len(c) for c in fresh), "side": fresh[0].camera.size[0],
-            "rows": {
-                ALONE: measures(network(predictor, fresh, images=False, poses=True)),
-                BOTH: measures(network(predictor, fresh, images=True, poses=True)),
-            },
-        }  # fmt: skip
+        for name in ("bars", "test"):
+            fresh = load_rendered(rendered / name)
+            result[name] = {
+                "clips": len(fresh), "frames": sum(len(c) for c in fresh), "side": fresh[0].camera.size[0],
+                "rows": {
+                    ALONE: measures(network(predictor, fresh, images=False, poses=True)),
+                    BOTH: measures(network(predictor, fresh, images=True, poses=True)),
+                    CAUSAL: measures(network(predictor, fresh, images=True, poses=True, mode="causal")),
+                },
+            }  # fmt: skip
     return result
 
 
@@ -217,16 +220,15 @@ def row_table(title: str, rows: dict[str, Any], columns: Sequence[str] = COLUMNS
     return markdown([title, *columns], [[name, *(cell(r.get(c)) for c in columns)] for name, r in rows.items()])
 
 
-def gains(rows: dict[str, Any]) -> str:
+def gains(rows: dict[str, Any], *, covered: bool = True) -> str:
     """What images are worth, and how often the error bars held."""
     best, alone = rows[BOTH], rows[ALONE]
     gain = {c: 100 * (1 - best[c] / alone[c]) for c in ("body-12 cm", "in view", "out of view")}
-    cover = ", ".join(f"{name}: {100 * v:.0f} %" for name, v in best["coverage"].items())
-    return (
-        "Images against head poses alone: "
-        + ", ".join(f"{c} {v:.0f} %" for c, v in gain.items())
-        + f" lower. Share of errors of (e) inside the intervals: {cover}."
-    )
+    text = "Images against head poses alone: " + ", ".join(f"{c} {v:.0f} %" for c, v in gain.items()) + " lower."
+    for name in (BOTH, CAUSAL, ALONE) if covered else ():
+        cover = ", ".join(f"{where} {100 * v:.0f} %" for where, v in rows[name]["coverage"].items())
+        text += f" Inside the intervals of {name}: {cover}."
+    return text
 
 
 def tables(result: dict[str, Any]) -> str:
@@ -245,11 +247,14 @@ def tables(result: dict[str, Any]) -> str:
         joint = [[n, cell(a), cell(b)] for n, (a, b) in best["joints"].items()]
         parts.append(markdown(["(e), joint", "in view cm", "out of view cm"], joint))
     if "test" in result:
-        test = result["test"]
+        bars, test = result["bars"], result["test"]
         parts.append(
-            "The clips above chose the weights and, with 80 more of which no figures are shown, set the error bars. "
-            f"{test['clips']} others ({test['frames']} frames of {test['side']} px) had no part in either:"
+            f"The clips above chose the weights. {bars['clips']} others ({bars['frames']} frames of {bars['side']} px) "
+            "did not, but together with those set the error bars:"
         )
+        parts.append(row_table("clips for error bars", bars["rows"]))
+        parts.append(gains(bars["rows"], covered=False))
+        parts.append(f"{test['clips']} more ({test['frames']} frames of {test['side']} px) had no part in either:")
         parts.append(row_table("other clips", test["rows"]))
         parts.append(gains(test["rows"]))
     if "lenses" in result:

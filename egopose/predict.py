@@ -166,8 +166,8 @@ class Predictor:
         inputs = Inputs(
             name=self.name, sha256=self.sha256, trained=self.trained, mode=str(mode), images=reader is not None,
             trajectory=clip.trajectory is not None, imu=clip.imu is not None, floor_z=floor,
-            sigma_factor=self.engine.sigma_factor, missing_poses=missing_poses, hands=source.notes,
-            smooth=smooth,
+            sigma_factor=self.engine.sigma_factor, missing_poses=missing_poses, live=lookahead != FULL,
+            hands=source.notes, smooth=smooth,
         )  # fmt: skip
         return build_sequence(said, steps, inputs, space, source.finish(said, self.trained))
 
@@ -272,7 +272,7 @@ class Predictor:
         inputs = Inputs(
             name=self.name, sha256=self.sha256, trained=self.trained, mode=f"stream, {lookahead} steps ahead",
             images=use, trajectory=trajectory is not None, imu=False, floor_z=floor_z,
-            sigma_factor=self.engine.sigma_factor, missing_poses="absent", hands=source.notes,
+            sigma_factor=self.engine.sigma_factor, missing_poses="absent", live=True, hands=source.notes,
         )  # fmt: skip
 
         def one(finished: Any) -> PoseSequence:

@@ -33,8 +33,9 @@ class Inputs:
     trajectory: bool
     imu: bool
     floor_z: float | None
-    sigma_factor: NDArray[np.float32]  # (3, 59, 3), rows as in model.numeric.SIGMA_ROWS, axes as in model.errorbars
+    sigma_factor: NDArray[np.float32]  # (5, 59, 3), rows as in model.numeric.SIGMA_ROWS, axes as in model.errorbars
     missing_poses: str
+    live: bool = False  # said before later frames are known, or before all are
     hands: Mapping[str, Any] | None = None
     smooth: bool = False
 
@@ -83,7 +84,9 @@ def build_sequence(
     seen = np.zeros(said.log_scale.shape, dtype=bool)
     if steps.camera is not None and inputs.images:
         seen = steps.camera.visible(xyz, frame="camera") & (said.visible > 0)
-    blind, hidden, in_view = inputs.sigma_factor
+    blind, hidden, in_view, hidden_live, in_view_live = inputs.sigma_factor
+    if inputs.live:
+        hidden, in_view = hidden_live, in_view_live
     factors = np.where(seen[..., None], in_view, hidden if inputs.images else blind)
     covariance = covariances(said.log_scale, factors, bar_axes(xyz, said.up, seen))
     if "hands" not in inputs.trained:

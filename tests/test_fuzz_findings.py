@@ -458,7 +458,7 @@ def test_damaged_descriptions_of_exported_networks(change: dict[str, Any], tmp_p
     from egopose.model import onnx
 
     (tmp_path / onnx.MANIFEST).write_text(json.dumps({"format": onnx.FORMAT, "version": onnx.VERSION, "graphs": {},
-        "notes": {}, "weights_sha256": "", "config": {}, "sigma_factor": [[[1.0] * 3] * 59] * 3,
+        "notes": {}, "weights_sha256": "", "config": {}, "sigma_factor": [[[1.0] * 3] * 59] * 5,
         **change}))  # fmt: skip
     with pytest.raises(EgoposeError):
         onnx.OnnxEngine(tmp_path)
@@ -474,7 +474,7 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"{name}.onnx").write_bytes(b"no network")
         graphs[name] = sha256_file(tmp_path / f"{name}.onnx")
     (tmp_path / onnx.MANIFEST).write_text(json.dumps({"format": onnx.FORMAT, "version": onnx.VERSION, "graphs": graphs,
-        "notes": {}, "weights_sha256": "", "config": {}, "sigma_factor": [[[1.0] * 3] * 59] * 3}))  # fmt: skip
+        "notes": {}, "weights_sha256": "", "config": {}, "sigma_factor": [[[1.0] * 3] * 59] * 5}))  # fmt: skip
     with pytest.raises(EgoposeError, match="not a network"):
         onnx.OnnxEngine(tmp_path)
 

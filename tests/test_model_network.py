@@ -22,8 +22,9 @@ from egopose.model.headmotion import (
     head_features,
 )
 from egopose.model.heads import ShownBody, canonical_axes
-from egopose.model.network import BodyReader, DecoderLayer, FrameBatch, build
+from egopose.model.network import BodyReader, DecoderLayer, build
 from egopose.model.numeric import concatenate
+from egopose.model.records import FrameBatch
 from egopose.model.session import StepInput, StreamSession, encode_clip, encode_sensors, run_whole
 from egopose.model.temporal import rotate
 from egopose.model.track import FrameReader

@@ -58,15 +58,40 @@ def test_error_bars_have_their_own_length_along_each_axis(
 ) -> None:
     t, T = walk(6)
     clip = Clip(trajectory=Trajectory(t, T))
-    monkeypatch.setattr(predictor.engine, "sigma_factor", np.ones((3, 59, 3), np.float32))
+    monkeypatch.setattr(predictor.engine, "sigma_factor", np.ones((5, 59, 3), np.float32))
     plain = predictor.predict(clip, space="head")
-    monkeypatch.setattr(predictor.engine, "sigma_factor", np.tile(np.float32([1, 2, 3]), (3, 59, 1)))
+    monkeypatch.setattr(predictor.engine, "sigma_factor", np.tile(np.float32([1, 2, 3]), (5, 59, 1)))
     longer = predictor.predict(clip, space="head")
     assert plain.covariance is not None
     # without images the axes are those of the head frame: forward, left, up
     variance = plain.sigma.astype(float)[..., None, None] ** 2 * np.eye(3)  # type: ignore[union-attr]
     np.testing.assert_allclose(plain.covariance, variance, rtol=1e-4, atol=1e-8)
     np.testing.assert_allclose(longer.covariance, variance * np.diag([1, 4, 9]), rtol=1e-4, atol=1e-7)
+
+
+def test_error_bars_are_those_of_how_it_was_said(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    t, T = walk(6)
+    seeing = Clip(pictures(6), CAMERA, Trajectory(t, T), times_s=t)
+
+    def moved(row: int) -> set[str]:
+        """Ways to predict whose error bars follow one row of factors."""
+        found = []
+        for rows in (np.ones((5, 59, 3), np.float32), np.ones((5, 59, 3), np.float32)):
+            rows[row] = 1.0 + len(found)
+            monkeypatch.setattr(predictor.engine, "sigma_factor", rows)
+            whole = [predictor.predict(Clip(trajectory=Trajectory(t, T)), mode=m) for m in ("offline", "causal")]
+            whole += [predictor.predict(seeing, mode=m) for m in ("offline", "causal", 2)]
+            whole.append(list(predictor.stream(pictures(6), camera=CAMERA, trajectory=T, times_s=t))[-1])
+            found.append([p.sigma for p in whole])
+        names = ("poses", "poses live", "offline", "causal", "2 ahead", "stream")
+        return {
+            name for name, one, two in zip(names, *found, strict=True) if not np.array_equal(one, two)
+        }  # fmt: skip
+
+    live = {"causal", "2 ahead", "stream"}
+    assert moved(0) == {"poses", "poses live"}
+    assert moved(1) | moved(2) == {"offline"}
+    assert moved(3) | moved(4) == live
 
 
 def test_spaces_agree(predictor: Predictor) -> None:

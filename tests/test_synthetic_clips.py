@@ -239,4 +239,8 @@ def test_scores_and_error_bars_on_rendered_clips(folder):
     # without images hands get factors as well; in view this network says of nothing that it is
     assert changed[0]
     assert changed[1]
-    assert reached["coverage50_out_of_view"] <= reached["coverage90_out_of_view"]
+    # as they come as well, from errors of their own
+    assert changed[3]
+    assert not torch.equal(model.sigma_factor[1], model.sigma_factor[3])
+    for ending in ("", "_causal"):
+        assert reached[f"coverage50_out_of_view{ending}"] <= reached[f"coverage90_out_of_view{ending}"]

@@ -321,7 +321,7 @@ def _onnx_manifest(folder: Path) -> Path:
     for name in onnx.GRAPHS:
         graphs[name] = _identity(place / f"{name}.onnx")
     about = {"format": onnx.FORMAT, "version": onnx.VERSION, "config": config_dict(TINY), "weights_sha256": "0" * 64,
-             "notes": {}, "graphs": graphs, "sigma_factor": [[[1.0] * 3] * 59] * 3}  # fmt: skip
+             "notes": {}, "graphs": graphs, "sigma_factor": [[[1.0] * 3] * 59] * 5}  # fmt: skip
     (place / onnx.MANIFEST).write_text(json.dumps(about))
     return place
 

@@ -21,6 +21,9 @@ STEM_CHANNELS = 16
 FINE_STAGE = 3
 """Index of the last stage at stride 16, whose map the hand finder reads."""
 
+DETAIL_STAGE = 2
+"""Index of the last stage at stride 8, whose map hands are corrected by."""
+
 
 def _round8(value: float) -> int:
     return max(8, int(value + 4) // 8 * 8)
@@ -84,11 +87,15 @@ def folded(encoder: MobileEncoder) -> MobileEncoder:
 
 
 class MobileEncoder(nn.Module):
-    """Images to tokens at stride 32 and a finer map at stride 16.
+    """Images to tokens at stride 32 and finer maps at strides 16 and 8.
 
     Attributes:
-        fine_channels: Channels of the finer map.
+        fine_channels: Channels of the map at stride 16.
+        detail_channels: Of the one at stride 8.
+        detail_stride: That stride, pixels.
     """
+
+    detail_stride = 8
 
     def __init__(self, dim: int, width: float) -> None:
         super().__init__()
@@ -102,24 +109,29 @@ class MobileEncoder(nn.Module):
                 stage.append(InvertedResidual(channels, outputs, expansion, stride if k == 0 else 1))
                 channels = outputs
             stages.append(nn.Sequential(*stage))
+            if i == DETAIL_STAGE:
+                self.detail_channels = outputs
             if i == FINE_STAGE:
                 self.fine_channels = outputs
         self.stages = nn.ModuleList(stages)
         self.project = _conv(channels, dim, 1)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Encode.
 
         Args:
             image: (N, 3, S, S) float, roughly zero mean and unit variance.
 
         Returns:
-            Tokens (N, C, S/32, S/32) and the finer map (N, fine_channels, S/16, S/16).
+            Tokens (N, C, S/32, S/32), the finer map (N, fine_channels, S/16, S/16) and the finest one
+            (N, detail_channels, S/8, S/8).
         """
         x = self.stem(image)
-        fine = x
+        fine = detail = x
         for i, stage in enumerate(self.stages):
             x = stage(x)
+            if i == DETAIL_STAGE:
+                detail = x
             if i == FINE_STAGE:
                 fine = x
-        return self.project(x), fine
+        return self.project(x), fine, detail

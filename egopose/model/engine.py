@@ -12,9 +12,11 @@ from torch import Tensor
 
 from egopose.model.config import ModelConfig
 from egopose.model.encoder import MobileEncoder, folded
-from egopose.model.heads import HandEstimate, Output
-from egopose.model.network import EgoPoseNet, Encoded, FrameBatch
+from egopose.model.hand_head import HandEstimate
+from egopose.model.heads import Output
+from egopose.model.network import EgoPoseNet
 from egopose.model.numeric import FrameArrays, Said, StepArrays
+from egopose.model.records import Encoded, FrameBatch
 
 Array = NDArray[np.float32]
 

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from egopose.model.heads import HandEstimate
-from egopose.model.network import EgoPoseNet, FrameBatch
+from egopose.model.hand_head import HandEstimate
+from egopose.model.network import EgoPoseNet
 from egopose.model.numeric import Said
+from egopose.model.records import FrameBatch
 
 
 class See(nn.Module):
@@ -41,8 +42,8 @@ class Encode(nn.Module):
             head, head_known, imu, imu_known, image_known=image_known, hand_known=hand_known, hand_axes=hand_axes,
             hand_focal=hand_focal, hand_distance=hand_distance,
         )  # fmt: skip
-        tokens = self.model.see_hands(hands, hand_rays, hand_known)
-        out = self.model.fuse(batch, image_tokens, tokens, None)
+        maps = self.model.see_hands(hands, hand_rays, hand_known)
+        out = self.model.fuse(batch, image_tokens, maps, None)
         assert out.hands is not None
         return out.token, out.body_query, out.hand_query, out.hands.wrist, out.hands.offsets, out.hand_logit
 

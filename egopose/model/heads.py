@@ -8,25 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
+from egopose.model.hand_head import N_HAND, HandEstimate, mirror_left, mlp
+from egopose.skeleton import BODY17, BODY17_HANDS
 
-N_BODY, N_HAND, N_JOINTS = BODY17.n_joints, HAND21.n_joints, BODY17_HANDS.n_joints
+N_BODY, N_JOINTS = BODY17.n_joints, BODY17_HANDS.n_joints
 LEFT_WRIST, RIGHT_WRIST = BODY17.index("left_wrist"), BODY17.index("right_wrist")
 CONTACTS = ("left_ankle", "right_ankle")
 SMALLEST_SCALE_M = 0.002
 """Floor of the predicted scale; a smaller error bar than 4 mm is never claimed."""
-
-
-class HandEstimate(NamedTuple):
-    """Hands as one frame's crops show them, left then right.
-
-    Attributes:
-        wrist: (..., 2, 3) metres, camera axes.
-        offsets: (..., 2, 20, 3) wrist-relative joints, metres, camera axes.
-    """
-
-    wrist: Tensor
-    offsets: Tensor
 
 
 class Output(NamedTuple):
@@ -68,14 +57,6 @@ def canonical_axes(up: Tensor) -> Tensor:
     left = (up * right).sum(-1, keepdim=True) * up - right
     left = left / left.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     return torch.stack([torch.linalg.cross(left, up, dim=-1), left, up], dim=-2)
-
-
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Two linear layers; the last one starts small."""
-    last = nn.Linear(hidden, outputs)
-    nn.init.normal_(last.weight, std=0.01)
-    nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), last)
 
 
 class BodyHead(nn.Module):
@@ -136,51 +117,6 @@ class ShownBody(nn.Module):
         return body + weight[..., None] * (shown - body), scale + weight * (doubt - scale), shown, doubt
 
 
-class HandHead(nn.Module):
-    """One hand from its query: wrist by direction and distance, joints in the crop's axes; a left hand mirrored."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.wrist = mlp(dim, dim, 3)
-        self.joints = mlp(dim, dim, (N_HAND - 1) * 3)
-        self.mean = nn.Parameter(torch.zeros(N_HAND - 1, 3))
-        self.seen = mlp(dim, dim // 2, 1)
-
-    def forward(self, x: Tensor, R_camera_crop: Tensor, focal: Tensor, distance: Tensor) -> tuple[HandEstimate, Tensor]:
-        """Hands in camera axes and whether each crop shows one.
-
-        Args:
-            x: (..., 2, C) left and right query.
-            R_camera_crop: (..., 2, 3, 3).
-            focal: (..., 2) in half sides of the crop.
-            distance: (..., 2) metres.
-        """
-        u, v, ratio = self.wrist(x).unbind(-1)
-        ray = torch.stack([u / focal, v / focal, torch.ones_like(u)], dim=-1)
-        wrist = ray * (distance * torch.exp(ratio.clamp(-2, 2)))[..., None]
-        joints = self.joints(x).unflatten(-1, (N_HAND - 1, 3)) + self.mean
-        return place_hands(wrist, joints, R_camera_crop), self.seen(x)[..., 0]
-
-
-def mirror_left(points: Tensor, axis: int, hand_dim: int) -> Tensor:
-    """Flip one coordinate of the left hand (index 0 along ``hand_dim``) of points (..., 3)."""
-    sign = points.new_ones(2, 3)
-    sign[0, axis] = -1.0
-    shape = [1] * points.ndim
-    shape[hand_dim], shape[-1] = 2, 3
-    return points * sign.reshape(shape)
-
-
-def place_hands(wrist: Tensor, joints: Tensor, R_camera_crop: Tensor) -> HandEstimate:
-    """Undo the mirror and turn crop axes into camera axes."""
-    wrist = mirror_left(wrist, 0, wrist.ndim - 2)
-    joints = mirror_left(joints, 0, joints.ndim - 3)
-    return HandEstimate(
-        torch.einsum("...ij,...j->...i", R_camera_crop, wrist),
-        torch.einsum("...ij,...kj->...ki", R_camera_crop, joints),
-    )
-
-
 class StepHeads(nn.Module):
     """All heads that read the finished step."""
 
@@ -188,8 +124,6 @@ class StepHeads(nn.Module):
         super().__init__()
         self.body = BodyHead(dim)
         self.side = nn.Parameter(torch.zeros(2, dim))
-        self.hand_joints = mlp(2 * dim, dim, (N_HAND - 1) * 3)
-        self.hand_shift = mlp(2 * dim, dim, 3)
         self.hand_doubt = mlp(2 * dim, dim, N_HAND * 2)
         self.hand_gate = mlp(2 * dim, dim // 2, 1)
         self.rest_joints = mlp(dim, dim, (N_HAND - 1) * 3)
@@ -252,10 +186,8 @@ class StepHeads(nn.Module):
         hand_scale, hand_visible = self.hand_doubt(pair).unflatten(-1, (2, N_HAND)).unbind(-2)
         if hands is not None and hand_known is not None:
             gate = torch.sigmoid(self.hand_gate(pair)) * hand_known[..., None]
-            seen = hands.wrist + self.hand_shift(pair)
-            wrists = (1 - gate) * wrists + gate * seen
-            fine = hands.offsets + self.hand_joints(pair).unflatten(-1, (N_HAND - 1, 3))
-            rest = torch.where(hand_known[..., None, None], fine, rest)
+            wrists = (1 - gate) * wrists + gate * hands.wrist
+            rest = torch.where(hand_known[..., None, None], hands.offsets, rest)
             joints = list(body.unbind(-2))
             joints[LEFT_WRIST], joints[RIGHT_WRIST] = wrists[..., 0, :], wrists[..., 1, :]
             body = torch.stack(joints, dim=-2)

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from egopose.config import Config
 from egopose.model.heads import LEFT_WRIST, RIGHT_WRIST, Output
-from egopose.model.network import HEAT_CHANNELS, Encoded
+from egopose.model.network import HEAT_CHANNELS
+from egopose.model.records import Encoded
 from egopose.skeleton import BODY17, BODY17_HANDS, HAND21
 
 

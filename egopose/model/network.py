@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from egopose.model.config import ModelConfig
 from egopose.model.encoder import MobileEncoder
+from egopose.model.hand_head import HandHead
 from egopose.model.headmotion import HEAD_FEATURES
-from egopose.model.heads import N_JOINTS, HandEstimate, HandHead, Output, StepHeads
+from egopose.model.heads import N_JOINTS, Output, StepHeads
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.numeric import SIGMA_ROWS
 from egopose.model.rays import RAY_CHANNELS
+from egopose.model.records import Decoded, Encoded, FrameBatch, HandMaps, reshape_encoded
 from egopose.model.temporal import TemporalTransformer
 from egopose.model.vit import VisionTransformer
 
@@ -25,67 +24,6 @@ FINDER_CHANNELS = 64
 
 HEAT_CHANNELS = 4
 """Per hand and cell of the hand finder: heat logit, shift right, shift down (cells), log distance."""
-
-
-@dataclass
-class FrameBatch:
-    """Inputs of N frames as tensors; what is None is absent for all of them.
-
-    Attributes:
-        head: (N, HEAD_FEATURES) and head_known (N,) bool.
-        imu: (N, IMU_FEATURES) and imu_known (N,) bool.
-        image: (N, 3, S, S), image_rays (N, g, g, RAY_CHANNELS), image_known (N,) bool.
-        hands: (N, 2, 3, s, s) left (mirrored) and right crop, hand_rays (N, 2, c, c, RAY_CHANNELS), hand_known
-            (N, 2) bool, hand_axes (N, 2, 3, 3) = R_camera_crop, hand_focal (N, 2), hand_distance (N, 2).
-    """
-
-    head: Tensor
-    head_known: Tensor
-    imu: Tensor | None = None
-    imu_known: Tensor | None = None
-    image: Tensor | None = None
-    image_rays: Tensor | None = None
-    image_known: Tensor | None = None
-    hands: Tensor | None = None
-    hand_rays: Tensor | None = None
-    hand_known: Tensor | None = None
-    hand_axes: Tensor | None = None
-    hand_focal: Tensor | None = None
-    hand_distance: Tensor | None = None
-
-    def map(self, change: Any) -> FrameBatch:
-        """The same batch with a function applied to each tensor that is there."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {k: None if v is None else change(v) for k, v in values.items()}
-        return FrameBatch(**changed)
-
-
-class Encoded(NamedTuple):
-    """What is kept of N frames before time enters.
-
-    Attributes:
-        token: (N, C).
-        body_query: (N, C) or None, and image_known (N,) bool or None.
-        hand_query: (N, 2, C) or None.
-        hands: Per-frame hands or None.
-        hand_logit: (N, 2) or None.
-        hand_known: (N, 2) bool or None.
-        heat: (N, 2, HEAT_CHANNELS, g, g) or None.
-        up: (N, 3) gravity up in camera axes, and up_known (N,) bool.
-        height: (N,) camera height minus the nominal one, zero when unknown.
-    """
-
-    token: Tensor
-    body_query: Tensor | None
-    image_known: Tensor | None
-    hand_query: Tensor | None
-    hands: HandEstimate | None
-    hand_logit: Tensor | None
-    hand_known: Tensor | None
-    heat: Tensor | None
-    up: Tensor
-    up_known: Tensor
-    height: Tensor
 
 
 class DecoderLayer(nn.Module):
@@ -158,7 +96,7 @@ class EgoPoseNet(nn.Module):
         if config.encoder == "mobile":
             self.image_encoder: nn.Module = MobileEncoder(dim, config.encoder_width)
             self.hand_encoder: nn.Module = MobileEncoder(dim, config.encoder_width)
-            fine = self.image_encoder.fine_channels
+            fine, detail = self.image_encoder.fine_channels, self.hand_encoder.detail_channels
         else:
             # one transformer sees the image and the crops: user weights load once
             self.image_encoder = VisionTransformer(
@@ -166,7 +104,7 @@ class EgoPoseNet(nn.Module):
                 patch=config.vit_patch, grid=config.image_px // config.vit_patch, out_dim=dim,
             )  # fmt: skip
             self.hand_encoder = self.image_encoder
-            fine = config.vit_dim
+            fine = detail = config.vit_dim
         self.heat = nn.Conv2d(fine, SIDES * HEAT_CHANNELS, 1)
         # the finer map says where a hand is, the coarser one, which sees the arms, whose
         self.heat_context = nn.Conv2d(dim, SIDES * HEAT_CHANNELS, 1, bias=False)
@@ -184,7 +122,7 @@ class EgoPoseNet(nn.Module):
         self.memory_norm = nn.LayerNorm(dim)
         self.fuse_body = nn.Linear(dim, dim, bias=False)
         self.fuse_hands = nn.Linear(SIDES * dim, dim, bias=False)
-        self.hand_head = HandHead(dim)
+        self.hand_head = HandHead(dim, detail)
         self.temporal = TemporalTransformer(
             dim, config.heads, config.temporal_layers,
             window_s=config.window_s, ring=config.ring, dropout=config.dropout,
@@ -192,8 +130,7 @@ class EgoPoseNet(nn.Module):
         self.heads = StepHeads(dim)
         # factors of sigma along each axis of errorbars.bar_axes, found on held-out subjects
         self.register_buffer("sigma_factor", torch.ones(len(SIGMA_ROWS), N_JOINTS, 3))
-        # what both maps say of hands together, over neighbouring cells; built last, so that a seed gives all other
-        # parts what it gave them before this one came
+        # what both maps say of hands together, over neighbouring cells
         wide = FINDER_CHANNELS
         self.heat_joint = nn.Sequential(
             nn.Conv2d(fine + dim, wide, 1), nn.Hardswish(),
@@ -235,81 +172,115 @@ class EgoPoseNet(nn.Module):
 
     def see(self, image: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (N, g*g, C) of whole images and the hand finder's map (N, 2, HEAT_CHANNELS, f, f)."""
-        tokens, fine = self.image_encoder(image)
+        tokens, fine, _ = self.image_encoder(image)
         both = self.heat_joint(torch.cat([fine, self._finer(tokens)], dim=1))
         heat = self.heat(fine) + self._finer(self.heat_context(tokens)) + both
         heat = heat.unflatten(1, (SIDES, HEAT_CHANNELS))
         return tokens.flatten(2).transpose(1, 2) + self.ray_in(rays).flatten(1, 2) + self.kind[0], heat
 
-    def see_hands(self, hands: Tensor, rays: Tensor, known: Tensor, *, skip_absent: bool = False) -> Tensor:
-        """Tokens (N, 2 * c*c, C) of the hand crops; crops that are not known are not looked at with ``skip_absent``."""
+    def see_hands(self, hands: Tensor, rays: Tensor, known: Tensor, *, skip_absent: bool = False) -> HandMaps:
+        """Of crops (N, 2, 3, s, s); those that are not known are not looked at with ``skip_absent``."""
         n, there = hands.shape[0], known.flatten()
         crops, lines = hands.flatten(0, 1), rays.flatten(0, 1)
         if skip_absent and not there.all():
             tokens = self.no_hand.expand(there.shape[0], self.hand_cells**2, -1).clone()
+            detail = tokens.new_zeros(there.shape[0], *self._detail_shape)
             if there.any():
-                tokens[there] = self._hand_tokens(crops[there], lines[there])
+                tokens[there], detail[there] = self._hand_maps(crops[there], lines[there])
         else:
-            tokens = torch.where(there[:, None, None], self._hand_tokens(crops, lines), self.no_hand)
-        return (tokens.unflatten(0, (n, SIDES)) + self.kind[1:3, None]).flatten(1, 2)
+            tokens, detail = self._hand_maps(crops, lines)
+            tokens = torch.where(there[:, None, None], tokens, self.no_hand)
+            detail = torch.where(there[:, None, None, None], detail, torch.zeros_like(detail))
+        tokens = (tokens.unflatten(0, (n, SIDES)) + self.kind[1:3, None]).flatten(1, 2)
+        return HandMaps(tokens, detail.unflatten(0, (n, SIDES)))
 
-    def _hand_tokens(self, crops: Tensor, rays: Tensor) -> Tensor:
-        """Tokens (M, c*c, C) of M crops."""
-        tokens, fine = self.hand_encoder(crops)
+    @property
+    def _detail_shape(self) -> tuple[int, int, int]:
+        encoder = self.hand_encoder
+        side = self.config.hand_px // encoder.detail_stride  # type: ignore[operator]
+        return (encoder.detail_channels, side, side)  # type: ignore[return-value]
+
+    def _hand_maps(self, crops: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (M, c*c, C) and detail (M, D, d, d) of M crops."""
+        tokens, fine, detail = self.hand_encoder(crops)
         if self.hand_fine is not None:
             tokens = self._finer(tokens) + self.hand_fine(fine)
-        return tokens.flatten(2).transpose(1, 2) + self.ray_in(rays).flatten(1, 2)
+        return tokens.flatten(2).transpose(1, 2) + self.ray_in(rays).flatten(1, 2), detail
 
     def fuse(
-        self, batch: FrameBatch, image_tokens: Tensor | None, hand_tokens: Tensor | None, heat: Tensor | None
+        self, batch: FrameBatch, image_tokens: Tensor | None, hand_maps: HandMaps | None, heat: Tensor | None
     ) -> Encoded:
         """Join what the frame's modalities say into its token."""
         head, imu = self.sensors(batch)
-        token = head + imu
-        body = image_known = query = hands = logit = None
-        if image_tokens is not None or hand_tokens is not None:
-            n = head.shape[0]
-            if image_tokens is None:
-                image_tokens = (self.no_image + self.kind[0]).expand(n, 1, -1)
-            else:
-                image_known = torch.ones_like(batch.head_known) if batch.image_known is None else batch.image_known
-                image_tokens = torch.where(image_known[:, None, None], image_tokens, self.no_image + self.kind[0])
-            cells = image_tokens.shape[1]
-            memory = [image_tokens, (head + self.kind[3])[:, None], (imu + self.kind[4])[:, None]]
-            if hand_tokens is not None:
-                memory.append(hand_tokens)
-            tokens = self.memory_norm(torch.cat(memory, dim=1))
-            x = self.queries.expand(n, -1, -1)
-            for layer in self.decoder:
-                keys, values = layer.keys_values(tokens)  # type: ignore[operator]
-                x = layer(x, keys, values)
-            x = self.decoder_norm(x)
-            change = self.fuse_body(x[:, 0])
-            token = token + (change if batch.image_known is None else change * batch.image_known[:, None])
-            if image_known is not None:
-                body = self.body_reader(x[:, 0], keys[:, :, :cells], values[:, :, :cells])
-            if hand_tokens is not None:
-                assert batch.hand_known is not None
-                query = x[:, 1:]
-                hands, logit = self.hand_head(query, batch.hand_axes, batch.hand_focal, batch.hand_distance)
-                token = token + self.fuse_hands((query * batch.hand_known[..., None]).flatten(1))
+        decoded = None
+        if image_tokens is not None or hand_maps is not None:
+            decoded = self.decode(batch, head, imu, image_tokens, hand_maps)
+        return self._join(batch, head + imu, decoded, heat)
+
+    def decode(
+        self, batch: FrameBatch, head: Tensor, imu: Tensor, image_tokens: Tensor | None, hand_maps: HandMaps | None
+    ) -> Decoded:
+        """What the queries find in the tokens of each frame."""
+        n, body, hands = head.shape[0], None, None
+        image_known = torch.ones_like(batch.head_known) if batch.image_known is None else batch.image_known
+        if image_tokens is None:
+            tokens = (self.no_image + self.kind[0]).expand(n, 1, -1)
+        else:
+            tokens = torch.where(image_known[:, None, None], image_tokens, self.no_image + self.kind[0])
+        cells = tokens.shape[1]
+        memory = [tokens, (head + self.kind[3])[:, None], (imu + self.kind[4])[:, None]]
+        if hand_maps is not None:
+            memory.append(hand_maps.tokens)
+        memory_tokens = self.memory_norm(torch.cat(memory, dim=1))
+        x = self.queries.expand(n, -1, -1)
+        for layer in self.decoder:
+            keys, values = layer.keys_values(memory_tokens)  # type: ignore[operator]
+            x = layer(x, keys, values)
+        x = self.decoder_norm(x)
+        if image_tokens is not None:
+            body = self.body_reader(x[:, 0], keys[:, :, :cells], values[:, :, :cells])
+        if hand_maps is None:
+            return Decoded(x, body, None, None)
+        maps = hand_maps.tokens.unflatten(1, (SIDES, self.hand_cells, self.hand_cells)).movedim(-1, 2)
+        hands, logit = self.hand_head(
+            x[:, 1:], maps, hand_maps.detail, batch.hand_axes, batch.hand_focal, batch.hand_distance
+        )
+        return Decoded(x, body, hands, logit)
+
+    def _join(self, batch: FrameBatch, token: Tensor, decoded: Decoded | None, heat: Tensor | None) -> Encoded:
+        """The sensors' token (N, C) with what the queries found."""
         known = batch.head_known
+        geometry = {"up": batch.head[:, 2:5], "up_known": known, "height": batch.head[:, 0] * known}
+        if decoded is None:
+            return Encoded(token, None, None, None, None, None, None, heat, **geometry)
+        change = self.fuse_body(decoded.queries[:, 0])
+        token = token + (change if batch.image_known is None else change * batch.image_known[:, None])
+        image_known = query = None
+        if decoded.body is not None:
+            image_known = torch.ones_like(known) if batch.image_known is None else batch.image_known
+        if decoded.hands is not None:
+            assert batch.hand_known is not None
+            query = decoded.queries[:, 1:]
+            token = token + self.fuse_hands((query * batch.hand_known[..., None]).flatten(1))
         return Encoded(
-            token, body, image_known, query, hands, logit, batch.hand_known if hand_tokens is not None else None, heat,
-            up=batch.head[:, 2:5], up_known=known, height=batch.head[:, 0] * known,
+            token, decoded.body, image_known, query, decoded.hands, decoded.logit,
+            None if query is None else batch.hand_known, heat, **geometry,
         )  # fmt: skip
 
     def encode(self, batch: FrameBatch) -> Encoded:
         """All of a frame before time enters, for N frames at once."""
-        image_tokens = hand_tokens = heat = None
+        image_tokens = hand_maps = heat = None
+        if batch.decoded is not None:
+            head, imu = self.sensors(batch)
+            return self._join(batch, head + imu, batch.decoded, None)
         if batch.image is not None:
             assert batch.image_rays is not None
             image_tokens, heat = self.see(batch.image, batch.image_rays)
         if batch.hands is not None:
             assert batch.hand_rays is not None
             assert batch.hand_known is not None
-            hand_tokens = self.see_hands(batch.hands, batch.hand_rays, batch.hand_known)
-        return self.fuse(batch, image_tokens, hand_tokens, heat)
+            hand_maps = self.see_hands(batch.hands, batch.hand_rays, batch.hand_known)
+        return self.fuse(batch, image_tokens, hand_maps, heat)
 
     def read(self, finished: Tensor, encoded: Encoded) -> Output:
         """Joints of finished steps; ``encoded`` has the same leading shape as ``finished``."""
@@ -335,17 +306,6 @@ class EgoPoseNet(nn.Module):
         encoded = reshape_encoded(self.encode(batch), windows)
         finished = self.temporal(encoded.token, rotation, first, rest)
         return self.read(finished, encoded), encoded
-
-
-def reshape_encoded(encoded: Encoded, lead: tuple[int, ...] | torch.Size) -> Encoded:
-    """The same frames with another leading shape."""
-
-    def change(value: Any) -> Any:
-        if isinstance(value, HandEstimate):
-            return HandEstimate(*(change(v) for v in value))
-        return None if value is None else value.reshape(*lead, *value.shape[1:])
-
-    return Encoded(*(change(value) for value in encoded))
 
 
 def build(config: ModelConfig, seed: int | None = None) -> EgoPoseNet:

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
-SIGMA_ROWS = ("no images", "images, out of view", "images, in view")
-"""Rows of the network's factors of sigma."""
+SIGMA_ROWS = (
+    "no images", "images, out of view", "images, in view", "images as they come, out of view",
+    "images as they come, in view",
+)  # fmt: skip
+"""Rows of the network's factors of sigma: what is said of a frame before those after it are known errs otherwise."""
 
 
 class FrameArrays(NamedTuple):
-    """Inputs of N frames; None means absent for all of them. See ``network.FrameBatch`` for the shapes."""
+    """Inputs of N frames; None means absent for all of them. See ``records.FrameBatch`` for the shapes."""
 
     head: Array
     head_known: Flags
@@ -32,7 +35,7 @@ class FrameArrays(NamedTuple):
 
 
 class StepArrays(NamedTuple):
-    """What is kept of N frames before time enters. See ``network.Encoded`` for the shapes."""
+    """What is kept of N frames before time enters. See ``records.Encoded`` for the shapes."""
 
     token: Array
     up: Array

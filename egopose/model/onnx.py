@@ -22,7 +22,7 @@ from egopose.skeleton import BODY17_HANDS
 Array = NDArray[np.float32]
 
 MANIFEST = "network.json"
-FORMAT, VERSION = "egopose-onnx", 6
+FORMAT, VERSION = "egopose-onnx", 7
 GRAPHS = ("see", "encode", "push", "read")
 _STEP = (
     "token", "up", "up_known", "height", "body_query", "image_known", "hand_query", "hand_wrist", "hand_offsets",

@@ -72,7 +72,7 @@ def heat_peaks(
 
 @dataclass(frozen=True)
 class Crops:
-    """Inputs of the hand encoder for one frame; see ``network.FrameBatch``."""
+    """Inputs of the hand encoder for one frame; see ``records.FrameBatch``."""
 
     hands: NDArray[np.float32]
     hand_rays: NDArray[np.float32]

@@ -58,8 +58,8 @@ class VisionTransformer(nn.Module):
     def __init__(self, *, layout: str, dim: int, depth: int, heads: int, patch: int, grid: int, out_dim: int) -> None:
         super().__init__()
         self.layout, self.dim, self.heads, self.patch, self.grid = layout, dim, heads, patch, grid
-        self.stride = self.fine_stride = patch
-        self.fine_channels = dim
+        self.stride = self.fine_stride = self.detail_stride = patch
+        self.fine_channels = self.detail_channels = dim
         self.patch_embed = nn.Conv2d(3, dim, patch, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.register_tokens = nn.Parameter(torch.zeros(1, 4 if layout == "dinov3" else 0, dim))
@@ -109,13 +109,14 @@ class VisionTransformer(nn.Module):
             x = block(x, rope)
         return self.norm(x)[:, 1 + registers.shape[1] :]
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (N, out_dim, g, g) and the map (N, C, g, g) that the hand finder reads, g = S / patch."""
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (N, out_dim, g, g) and the map (N, C, g, g) that the hand finder reads, g = S / patch; once more, as
+        there is none finer."""
         patches = self.features(image)
         side = image.shape[-1] // self.patch
         fine = patches.transpose(1, 2).unflatten(2, (side, side))
         tokens = self.project(patches).transpose(1, 2).unflatten(2, (side, side))
-        return tokens, fine
+        return tokens, fine, fine
 
 
 _RENAMES: tuple[tuple[str, str], ...] = (

@@ -21,7 +21,7 @@ from egopose.model.config import ModelConfig
 from egopose.model.network import EgoPoseNet, build
 
 FORMAT = "egopose-weights"
-VERSION = 7
+VERSION = 8
 """Raised whenever a file of the older kind would no longer mean the same."""
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 from egopose import rigid
 from egopose.model.clock import FULL, attention_masks, horizon, split_lookahead, time_rotation
 from egopose.model.config import ModelConfig
+from egopose.model.hand_head import HandEstimate
 from egopose.model.headmotion import HEAD_FEATURES, head_features
 from egopose.model.imu import IMU_FEATURES
 from egopose.model.losses import Targets
-from egopose.model.network import FrameBatch
 from egopose.model.rays import normalise
+from egopose.model.records import Decoded, FrameBatch
 from egopose.skeleton import BODY17_HANDS
 
 Array = NDArray[np.float64]
@@ -165,6 +166,7 @@ _FRAME_KEYS = (
     "head", "head_known", "imu", "imu_known", "image", "image_rays", "image_known", "hands", "hand_rays", "hand_known",
     "hand_axes", "hand_focal", "hand_distance",
 )  # fmt: skip
+_DECODED_KEYS = ("queries", "body", "hand_wrist", "hand_offsets", "hand_logit")
 _TARGET_KEYS = (
     "xyz", "sigma", "visible", "T_world_camera", "times_s", "step", "up", "height", "contact", "crop", "heat",
     "heat_known", "apart",
@@ -178,7 +180,12 @@ def stack(windows: list[dict[str, NDArray[Any]]]) -> Batch:
         if key in arrays:
             arrays[key] = normalise(arrays[key])
     joined = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    frames = FrameBatch(**{k: joined[k].flatten(0, 1) for k in _FRAME_KEYS if k in joined})
+    one = {k: joined[k].flatten(0, 1) for k in (*_FRAME_KEYS, *_DECODED_KEYS) if k in joined}
+    decoded = None
+    if "queries" in one:
+        queries, body, wrist, offsets, logit = (one.pop(k) for k in _DECODED_KEYS)
+        decoded = Decoded(queries, body, HandEstimate(wrist, offsets), logit)
+    frames = FrameBatch(**one, decoded=decoded)
     given: dict[str, Any] = {"sigma": None, **{k: joined[k] for k in _TARGET_KEYS if k in joined}}
     targets = Targets(**given)
     return Batch(frames, joined["rotation"], joined["first"], joined["rest"], targets)

@@ -19,7 +19,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     Attributes:
         stage: "motion" trains the temporal part on head poses alone; "hands" what reads hand crops, on hands alone;
             "frames" what reads whole images, on single frames; "images" the encoders on rendered clips; "all"
-            everything.
+            everything; "join" what joins images with head motion, on clips that were looked at before.
         model: The network.
         loss: Loss weights.
         augment: Changes of motion clips.
@@ -30,6 +30,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         held_out_motion: npz files of held-out subjects, scored during training and never trained on.
         single: Folders of rendered clips of which only single frames are learnt.
         decoys: What the hand finder takes for hands in the rendered clips, a file of :mod:`egopose.train.decoys`.
+        remembered: What was found in the rendered clips' images, a folder of :mod:`egopose.train.remembered`.
         held_out_rendered: Folders of rendered clips of held-out subjects.
         subject_weight: Extra sampling factor of some subjects.
         subject_power: 1 samples seconds alike, 0 samples subjects alike.
@@ -41,7 +42,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         window: Steps per window.
         rendered_batch: Rendered windows per step.
         rendered_window: Steps of a rendered window.
-        motion_every: In image stages, every how many steps one is on head motion alone.
+        motion_every: In image stages and "join", every how many steps one is on head motion alone.
         crops_every: In image stages with crops, every how many steps one is on hands alone.
         frames_every: In image stages, every how many steps one is on single frames; 0 for never.
         lr: Peak learning rate.
@@ -66,7 +67,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         tensorboard: Also write TensorBoard events.
     """
 
-    stage: Literal["motion", "hands", "frames", "images", "all"] = "motion"
+    stage: Literal["motion", "hands", "frames", "images", "all", "join"] = "motion"
     model: ModelConfig = msgspec.field(default_factory=ModelConfig)
     loss: LossConfig = msgspec.field(default_factory=LossConfig)
     augment: AugmentConfig = msgspec.field(default_factory=AugmentConfig)
@@ -80,6 +81,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     subject_weight: dict[str, float] = msgspec.field(default_factory=dict)
     subject_power: float = 0.5
     decoys: str | None = None
+    remembered: str | None = None
     init: str | None = None
     train_only: tuple[str, ...] = ()
     out: str = "runs/nano"

@@ -38,7 +38,7 @@ NEAR_M, NEAR_MOST = 0.45, 6.0
 """Hands nearer than this are drawn more often, by the cube of their nearness and at most so many times as often: they
 are few, and were read as far too distant."""
 
-MISJUDGED, MISJUDGED_MOST = 0.15, 2.0
+MISJUDGED, MISJUDGED_MOST = 0.25, 2.0
 """Share of crops that are sized for a hand further away than it is, and how many times as far at most: what the finder
 does with near hands."""
 
@@ -274,7 +274,7 @@ def _crop_errors(
     """Wrist-relative error, after Procrustes, and of the wrist, millimetres; with ``edges`` each hand is cut off."""
     import torch
 
-    from egopose.model.network import FrameBatch
+    from egopose.model.records import FrameBatch
 
     rng = np.random.default_rng(1)
     config = model.config

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from egopose import rigid
 from egopose.model.headmotion import HEAD_FEATURES
-from egopose.model.network import EgoPoseNet, FrameBatch
+from egopose.model.network import EgoPoseNet
 from egopose.model.rays import crop_shows, normalise
+from egopose.model.records import FrameBatch
 from egopose.model.track import FrameReader
 from egopose.skeleton import BODY12, BODY17, BODY17_HANDS, HAND21
 from egopose.train.batch import Batch, WeightedDraw, stack, unrelated

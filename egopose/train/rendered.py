@@ -191,10 +191,10 @@ class RenderedSource:
         picked = rng.choice(len(self.clips), size=self.config.rendered_batch, p=self.weights)
         return stack([self.window(int(i), rng) for i in picked])
 
-    def window(self, index: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """One random window of a clip."""
-        config, clip, reader = self.config, self.clips[index], self.reader(index)
-        length = config.rendered_window
+    def window(self, index: int, rng: np.random.Generator, *, whole: bool = False) -> dict[str, NDArray[Any]]:
+        """One random window of a clip, or all of it."""
+        config, clip = self.config, self.clips[index]
+        length = len(clip) if whole else config.rendered_window
         stride = int(rng.integers(1, 4)) if len(clip) > 3 * length else 1
         start = int(rng.integers(0, max(1, len(clip) - stride * (length - 1))))
         pick = np.arange(start, min(len(clip), start + stride * length), stride)[:length]
@@ -203,7 +203,7 @@ class RenderedSource:
         later = np.arange(pick[-1] + stride, len(clip), stride)
         around = np.concatenate([past, pick, later])
         seen = clip.T_world_camera[around].copy()
-        if rng.random() < config.rendered_head_drop:
+        if self._headless(index, rng):
             seen[:] = np.nan
         kind = rng.random()
         out = motion_window(
@@ -216,15 +216,20 @@ class RenderedSource:
         out.update(target_arrays(T, joints, feet, length, visible))
         out["imu"] = np.zeros((length, IMU_FEATURES), dtype=np.float32)
         out["imu_known"] = np.zeros(length, dtype=bool)
-        out.update(self._pixels(clip, reader, pick, T, joints, visible, length, rng))
+        out.update(self._pixels(index, pick, rigid.transform_points(rigid.invert(T), joints), length, rng))
         return out
 
+    def _headless(self, index: int, rng: np.random.Generator) -> bool:
+        """Whether a window of a clip has no head poses."""
+        return bool(rng.random() < self.config.rendered_head_drop)
+
     def _pixels(
-        self, clip: RenderedClip, reader: FrameReader, pick: NDArray[np.int64], T: Array, joints: Array,
-        visible: NDArray[np.int8], length: int, rng: np.random.Generator,
-    ) -> dict[str, NDArray[Any]]:  # fmt: skip
+        self, index: int, pick: NDArray[np.int64], camera_joints: Array, length: int, rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """Images and crops of some frames of a clip, given their joints (T, 59, 3) in camera axes."""
         config, model = self.config, self.config.model
-        camera_joints = rigid.transform_points(rigid.invert(T), joints)
+        clip, reader = self.clips[index], self.reader(index)
+        visible = clip.visible[pick]
         centres, shown = hand_centres(camera_joints), hands_shown(visible)
         look = rng.random() >= config.image_drop
         change = photometric(rng)

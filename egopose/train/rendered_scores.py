@@ -103,7 +103,8 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
     The body's factors without images come from captured motion and stay as they are.
 
     Returns:
-        Coverage reached of 50 and 90 per cent intervals, in view and out of view, with images.
+        Coverage reached of 50 and 90 per cent intervals with images, in view and out of view, offline and (``_causal``)
+        as they come.
     """
     import torch
 
@@ -114,21 +115,25 @@ def calibrate_rendered(model: EgoPoseNet, clips: Sequence[RenderedClip]) -> dict
     # without images nothing is said to be in view
     unseen = _errors(model, clips, images=False)
     blind[0, HANDS] = torch.from_numpy(sigma_factors(unseen.along, unseen.sigma, unseen.said)[0, HANDS])
-    found = _errors(model, clips, images=True)
-    factors = fitted_factors(found)
-    factor.copy_(torch.cat([blind, torch.from_numpy(factors)]))
-    sigma = found.frame_sigma(factors)
-    return {
-        f"coverage{round(100 * share)}_{name}": coverage(np.where(some[..., None], found.error, np.nan), sigma, share)
-        for share in (0.5, 0.9)
-        for name, some in (("in_view", found.seen), ("out_of_view", ~found.seen))
-    }
+    rows, out = [blind], {}
+    modes: tuple[tuple[Mode, str], ...] = (("offline", ""), ("causal", "_causal"))
+    for mode, ending in modes:
+        found = _errors(model, clips, mode, images=True)
+        factors = fitted_factors(found)
+        rows.append(torch.from_numpy(factors))
+        sigma = found.frame_sigma(factors)
+        for share in (0.5, 0.9):
+            for name, some in (("in_view", found.seen), ("out_of_view", ~found.seen)):
+                counted = np.where(some[..., None], found.error, np.nan)
+                out[f"coverage{round(100 * share)}_{name}{ending}"] = coverage(counted, sigma, share)
+    factor.copy_(torch.cat(rows))
+    return out
 
 
-def _errors(model: EgoPoseNet, clips: Sequence[RenderedClip], *, images: bool) -> Errors:
+def _errors(model: EgoPoseNet, clips: Sequence[RenderedClip], mode: Mode = "offline", *, images: bool) -> Errors:
     """Errors of all frames; factors of error bars must be 1."""
     rows = []
-    for clip, sequence in rendered_sequences(model, clips, images=images):
+    for clip, sequence in rendered_sequences(model, clips, mode, images=images):
         assert sequence.axis_sigma is not None
         assert sequence.status is not None
         T_camera_world = rigid.invert(clip.T_world_camera)

@@ -24,7 +24,7 @@ HALF_TOLERANCE_CM = 0.02
 """float16 ships when it moves no held-out score by more than this."""
 
 _ALL = ("body", "hands", "images")
-TRAINED = {"motion": ("body",), "hands": ("body",), "frames": ("body",), "images": _ALL, "all": _ALL}
+TRAINED = {"motion": ("body",), "hands": ("body",), "frames": ("body",), "images": _ALL, "all": _ALL, "join": _ALL}
 
 
 def stage_record(folder: Path) -> dict[str, Any]:

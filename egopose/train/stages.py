@@ -129,6 +129,27 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
             return {**finder_scores(model, held_clips), **shown_scores(model, held_clips)}
+    elif config.stage == "join":
+        from egopose.model.weights import load_weights
+        from egopose.train.remembered import RememberedSource
+        from egopose.train.rendered import MixedSource
+        from egopose.train.rendered_scores import rendered_scores
+
+        clips, held_clips = rendered_clips(config)
+        if config.remembered is None:
+            raise EgoposeError(
+                "stage 'join' needs remembered: a folder of what was found in the images of the rendered clips; "
+                "tools/train_default.py makes one (egopose.train.remembered.remember)"
+            )
+        weights = load_weights(config.init, expect=config.model).sha256 if config.init else None
+        windows = RememberedSource(clips, config, config.remembered, weights=weights, rank=rank)
+        source = MixedSource(windows, (motion_source, config.motion_every))
+
+        def evaluate(model: EgoPoseNet) -> dict[str, float]:
+            scores = rendered_scores(model, held_clips)
+            if held_out:
+                scores.update({f"motion_{k}": v for k, v in held_out_scores(model, held_out).items()})
+            return scores
     else:
         from egopose.train.crops import CropSource, load_crops
         from egopose.train.frames import FrameSource, finder_scores, shown_scores
