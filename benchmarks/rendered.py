@@ -20,7 +20,7 @@ import numpy as np
 from common import markdown, put_table, store, stored
 
 PAGE, MARK = "accuracy.md", "rendered"
-LENS_CLIPS, LENS_SIDE = 10, 384
+LENS_CLIPS, LENS_SIDE = 40, 384
 ALONE, BOTH = "(c) head poses, no images", "(e) images and head poses"
 CAUSAL = "(e) the same, causal"
 Said = Iterator[tuple[Any, np.ndarray, Any]]
@@ -257,8 +257,17 @@ def tables(result: dict[str, Any]) -> str:
         parts.append(f"{test['clips']} more ({test['frames']} frames of {test['side']} px) had no part in either:")
         parts.append(row_table("other clips", test["rows"]))
         parts.append(gains(test["rows"]))
+        frames = bars["frames"] + test["frames"]
+        alone, both = (
+            sum(part["rows"][name]["body-12 cm"] * part["frames"] for part in (bars, test)) / frames
+            for name in (ALONE, BOTH)
+        )
+        parts.append(
+            f"Over all {bars['clips'] + test['clips']} clips that chose no weights, images take body-12 from "
+            f"{alone:.1f} to {both:.1f} cm, {100 * (1 - both / alone):.0f} % lower."
+        )
     if "lenses" in result:
-        parts.append(row_table("the same motion through", result["lenses"], COLUMNS[:4]))
+        parts.append(row_table(f"the same {LENS_CLIPS} clips through", result["lenses"], COLUMNS[:4]))
     return "\n\n".join(parts)
 
 
