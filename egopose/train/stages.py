@@ -106,6 +106,10 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
     check_subjects(motion, held_out)
     motion_source = MotionSource(motion, config, rank=rank) if motion else None
     source: Any = motion_source
+
+    def motion_scores(model: EgoPoseNet) -> dict[str, float]:
+        return {f"motion_{k}": v for k, v in held_out_scores(model, held_out).items()} if held_out else {}
+
     if config.stage == "motion":
         if motion_source is None:
             raise EgoposeError("stage 'motion' needs motion: a list of npz files of head poses and joints")
@@ -146,10 +150,7 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
         source = MixedSource(windows, (motion_source, config.motion_every))
 
         def evaluate(model: EgoPoseNet) -> dict[str, float]:
-            scores = rendered_scores(model, held_clips)
-            if held_out:
-                scores.update({f"motion_{k}": v for k, v in held_out_scores(model, held_out).items()})
-            return scores
+            return {**rendered_scores(model, held_clips), **motion_scores(model)}
     else:
         from egopose.train.crops import CropSource, load_crops
         from egopose.train.frames import FrameSource, finder_scores, shown_scores
@@ -171,9 +172,7 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
             finder = finder_scores(model, held_clips)
             scores.update({f"finder_{k}": v for k, v in finder.items() if k != "score"})
             scores.update(shown_scores(model, held_clips))
-            if held_out:
-                body = held_out_scores(model, held_out)
-                scores.update({f"motion_{k}": v for k, v in body.items()})
+            scores.update(motion_scores(model))
             return scores
 
     scored = {"motion": config.held_out_motion, "hands": config.held_out_crops}
