@@ -36,7 +36,8 @@ def shake(model: EgoPoseNet, seed: int = 0) -> EgoPoseNet:
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn(p.shape, generator=g) / max(1.0, p[0].numel() ** 0.5 if p.ndim else 1.0))
-        # a fresh hand finder sees no hands; here it should see some
+        # a fresh hand finder sees no hands; here it should see some, in cells that say they are within the image
+        model.heat.weight.mul_(0.3)
         model.heat.bias[::HEAT_CHANNELS] += 5.0
         for name, b in model.named_buffers():
             if name.endswith("running_var"):

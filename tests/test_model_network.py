@@ -34,7 +34,7 @@ from tests.nets import CAMERA, TINY, pictures, shake, walk
 @pytest.fixture(scope="module")
 def engine() -> TorchEngine:
     torch.set_num_threads(1)
-    return TorchEngine(shake(build(TINY, 6)))
+    return TorchEngine(shake(build(TINY, 3)))
 
 
 def test_canonical_frame_follows_the_heading_and_not_the_pitch() -> None:

@@ -25,7 +25,7 @@ RIGHT = slice(BODY17.n_joints + 21, BODY17.n_joints + 42)
 
 @pytest.fixture(scope="module")
 def model() -> EgoPoseNet:
-    return shake(build(TINY, 6))
+    return shake(build(TINY, 3))
 
 
 def away() -> RenderedClip:

@@ -164,7 +164,7 @@ def test_parts_can_be_frozen(tmp_path: Path) -> None:
     changed = {k for k, v in t.model.state_dict().items() if not torch.equal(v, before[k])}
     assert changed
     assert all(name.startswith("heads.") for name in changed)
-    with pytest.raises(EgoposeError, match="names no part"):
+    with pytest.raises(EgoposeError, match="is no part of the network"):
         trainer(tmp_path, train_only=["nothing"])
 
 

@@ -14,10 +14,15 @@ from egopose.errors import EgoposeError
 from egopose.model.hand_head import HandEstimate
 from egopose.model.network import EgoPoseNet, build
 from egopose.model.records import Decoded
+from egopose.model.weights import load_weights, save_weights
 from egopose.train.batch import stack
 from egopose.train.config import TrainConfig
 from egopose.train.loop import Trainer
 from egopose.train.remembered import LOOKED, RememberedSource, remember
+from egopose.train.rendered_files import load_rendered
+from egopose.train.stages import run_training
+from egopose.train.synthetic.dataset import SynthConfig
+from egopose.train.synthetic.dataset import build as build_clips
 from tests.nets import TINY, shake
 from tests.test_train_loop import config
 from tests.test_train_rendered import rendered
@@ -25,7 +30,7 @@ from tests.test_train_rendered import rendered
 
 @pytest.fixture(scope="module")
 def model() -> EgoPoseNet:
-    return shake(build(TINY, 6)).eval()
+    return shake(build(TINY, 3)).eval()
 
 
 def settings(**values: object) -> TrainConfig:
@@ -124,6 +129,36 @@ def test_only_what_joins_learns(model: EgoPoseNet, tmp_path: Path) -> None:
     changed = {name for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])}
     assert "fuse_body.weight" in changed
     assert all(name.startswith(("fuse_body", "heads.shown")) for name in changed)
+
+
+def test_the_stage_runs_from_folders_and_resumes(model: EgoPoseNet, tmp_path: Path) -> None:
+    seen, held = tmp_path / "seen", tmp_path / "held"
+    for folder, seed in ((seen, 1), (held, 2)):
+        build_clips(SynthConfig(clips=2, frames=6, side=48, samples=1, seed=seed), folder)
+    save_weights(tmp_path / "start.safetensors", model)
+    values: dict[str, object] = {
+        "rendered": [str(seen)], "held_out_rendered": [str(held)], "remembered": str(tmp_path / "remembered"),
+        "init": str(tmp_path / "start.safetensors"), "train_only": ["fuse_body", "temporal"],
+        "steps": 4, "eval_every": 4, "save_every": 2,
+    }  # fmt: skip
+    told = settings(out=tmp_path / "whole", **values)
+    with pytest.raises(EgoposeError, match=r"remembered/part_0000\.npz"):
+        run_training(told)
+    start = load_weights(tmp_path / "start.safetensors")
+    remember(start.model(), start.sha256, load_rendered(seen), told, tmp_path / "remembered")
+    with pytest.raises(EgoposeError, match="stage 'join' needs remembered: a folder"):
+        run_training(msgspec.structs.replace(told, remembered=None))
+    done = run_training(told)
+    assert done["step"] == 4
+    assert np.isfinite(done["best"])
+    parted = settings(out=tmp_path / "parted", **values)
+    run_training(parted, until=2)
+    assert run_training(parted)["resumed"]
+    whole, again = (load_weights(tmp_path / name / "best.safetensors").state for name in ("whole", "parted"))
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    changed = {name for name in whole if not torch.equal(whole[name], start.state[name])}
+    assert any(name.startswith("fuse_body") for name in changed)
+    assert all(name.startswith(("fuse_body", "temporal")) for name in changed)
 
 
 def test_what_belongs_to_something_else_is_refused(model: EgoPoseNet, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,11 @@ def test_clips_that_show_limbs_are_drawn_more_often() -> None:
     # mirrored ones like their own
     np.testing.assert_allclose(source.weights[3:], source.weights[:3])
     assert source.weights.sum() == pytest.approx(1)
+    alike = RenderedSource([plain, replace(plain, visible=visible)], config(Path("unused"), limbs_weight=0.0))
+    np.testing.assert_allclose(alike.weights, 0.25)
+    for wrong in (-1.0, math.nan):
+        with pytest.raises(EgoposeError, match=r"train\.limbs_weight is .*expected 0 \(all clips alike\) or more"):
+            config(Path("unused"), limbs_weight=wrong)
 
 
 def test_windows_carry_everything_and_repeat(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         window: Steps per window.
         rendered_batch: Rendered windows per step.
         rendered_window: Steps of a rendered window.
+        limbs_weight: How much more often a rendered clip is drawn in which a sixth of its elbows, knees and ankles are
+            in view: few are.
         motion_every: In image stages and "join", every how many steps one is on head motion alone.
         crops_every: In image stages with crops, every how many steps one is on hands alone.
         frames_every: In image stages, every how many steps one is on single frames; 0 for never.
@@ -90,6 +92,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
     window: int = 64
     rendered_batch: int = 8
     rendered_window: int = 8
+    limbs_weight: float = 4.0
     motion_every: int = 4
     crops_every: int = 4
     frames_every: int = 0
@@ -124,5 +127,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         for key in ("head_drop", "imu_keep", "floor_drop", "image_drop", "hand_drop", "ema", "rendered_head_drop"):
             if not 0 <= getattr(self, key) <= 1:
                 raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected a number from 0 to 1")
+        if not self.limbs_weight >= 0:
+            raise EgoposeError(f"train.limbs_weight is {self.limbs_weight}; expected 0 (all clips alike) or more")
         if self.lr <= 0 or self.clip <= 0 or self.window < 4 or self.rendered_window < 2:
             raise EgoposeError("train: lr and clip must be positive, window at least 4, rendered_window at least 2")

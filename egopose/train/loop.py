@@ -64,16 +64,24 @@ class Ema:
 
 
 def parameter_groups(model: EgoPoseNet, config: TrainConfig) -> list[dict[str, Any]]:
-    """Encoders at their own rate; vectors and embeddings without decay."""
+    """Encoders at their own rate; vectors and embeddings without decay.
+
+    Raises:
+        EgoposeError: A part that is to learn is not one of the network.
+    """
     groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    names = [name for name, _ in model.named_parameters()]
+    for part in config.train_only:
+        if not any(name.startswith(part) for name in names):
+            raise EgoposeError(
+                f"train_only: {part!r} is no part of the network; expected the beginning of a name such as {names[0]!r}"
+            )
     for name, parameter in model.named_parameters():
         learns = not config.train_only or any(name.startswith(part) for part in config.train_only)
         parameter.requires_grad_(learns)
         if learns:
             encoder = name.startswith(("image_encoder", "hand_encoder"))
             groups.setdefault((encoder, parameter.ndim > 1), []).append(parameter)
-    if not groups:
-        raise EgoposeError(f"train_only {list(config.train_only)} names no part of the network")
     return [
         {
             "params": parameters,

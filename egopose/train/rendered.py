@@ -42,8 +42,6 @@ AIM_DISTANCE = 0.12
 """The same of the log of the distance that crops are sized for."""
 
 LIMBS = BODY17.indices([f"{s}_{j}" for s in ("left", "right") for j in ("elbow", "knee", "ankle")])
-LIMBS_WEIGHT = 4.0
-"""How much more often a clip is drawn in which a sixth of its elbows, knees and ankles are in view: few are."""
 
 LUMA = np.array([0.299, 0.587, 0.114])
 """Grey of RGB, ITU-R BT.601."""
@@ -175,7 +173,7 @@ class RenderedSource:
         self.config, self.rank = config, rank
         self._readers: dict[int, FrameReader] = {}
         limbs = np.array([(clip.visible[:, LIMBS] == 1).mean() for clip in self.clips])
-        size = np.array([len(clip) for clip in self.clips]) * (1 + LIMBS_WEIGHT * np.minimum(6 * limbs, 1))
+        size = np.array([len(clip) for clip in self.clips]) * (1 + config.limbs_weight * np.minimum(6 * limbs, 1))
         self.weights = size / size.sum()
         self.heat_side = config.model.image_px // config.model.fine_stride
 
