@@ -20,7 +20,7 @@ import numpy as np
 from common import markdown, put_table, store, stored
 
 PAGE, MARK = "accuracy.md", "rendered"
-LENS_CLIPS, LENS_SIDE = 40, 384
+LENS_CLIPS, LENS_SIDE = 120, 384
 ALONE, BOTH = "(c) head poses, no images", "(e) images and head poses"
 CAUSAL = "(e) the same, causal"
 SEEN_ALL, SEEN_NONE = "in view of all three", "in view of none"
