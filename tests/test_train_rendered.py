@@ -144,7 +144,7 @@ def test_clips_that_show_limbs_are_drawn_more_often() -> None:
     assert source.weights.sum() == pytest.approx(1)
     alike = RenderedSource([plain, replace(plain, visible=visible)], config(Path("unused"), limbs_weight=0.0))
     np.testing.assert_allclose(alike.weights, 0.25)
-    for wrong in (-1.0, math.nan):
+    for wrong in (-1.0, math.nan, math.inf):
         with pytest.raises(EgoposeError, match=r"train\.limbs_weight is .*expected 0 \(all clips alike\) or more"):
             config(Path("unused"), limbs_weight=wrong)
 

@@ -83,19 +83,13 @@ def older(made: Path, *sources: Path) -> bool:
     return not made.exists() or made.stat().st_mtime < max(path.stat().st_mtime for path in sources)
 
 
-def clips_of(rendered: Path, folders: Sequence[str]) -> list[Any]:
-    """Rendered clips of some folders."""
-    from egopose.train.rendered_files import load_rendered
-
-    return [clip for name in folders for clip in load_rendered(rendered / name)]
-
-
 def find_decoys(init: Path, rendered: Path, folders: Sequence[str], out: Path) -> None:
     """What the finder of some weights takes for hands in the clips to train on."""
     from egopose.model.weights import load_weights
     from egopose.train.decoys import find_decoys, save_decoys
+    from egopose.train.rendered_files import load_folders
 
-    clips = clips_of(rendered, folders)
+    clips = load_folders(rendered / name for name in folders)
     save_decoys(out, clips, find_decoys(load_weights(init).model(), clips))
 
 
@@ -104,8 +98,9 @@ def look_once(config: Any, init: Path, rendered: Path, folders: Sequence[str]) -
     from egopose.model.engine import TorchEngine
     from egopose.model.weights import load_weights
     from egopose.train.remembered import remember
+    from egopose.train.rendered_files import load_folders
 
-    clips, weights = clips_of(rendered, folders), load_weights(init)
+    clips, weights = load_folders(rendered / name for name in folders), load_weights(init)
     # the engine's copy has its normalisations folded into the convolutions: the same in half the time
     remember(TorchEngine(weights.model()).model, weights.sha256, clips, config, config.remembered)
 

@@ -163,7 +163,7 @@ ROUNDS = (FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH, NINTH, TE
 CLIPS = (("train",), ("train",), ("train",), ("train", "train_more"), *(("train_more",),) * 5, ("train_more", "narrow"))
 """Folders of rendered clips that each round learns from."""
 
-MORE_DATA, DECOYED = (SIXTH, SEVENTH, EIGHTH, NINTH, TENTH), (SEVENTH, EIGHTH)
+MORE_DATA, DECOYED = ROUNDS[ROUNDS.index(SIXTH) :], (SEVENTH, EIGHTH)
 """Rounds that learn from hands_more and looking_down as well, and from what the finder takes for hands."""
 
 AVERAGED = (FIFTH, SIXTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
@@ -127,7 +128,7 @@ class TrainConfig(Config, frozen=True, kw_only=True):
         for key in ("head_drop", "imu_keep", "floor_drop", "image_drop", "hand_drop", "ema", "rendered_head_drop"):
             if not 0 <= getattr(self, key) <= 1:
                 raise EgoposeError(f"train.{key} is {getattr(self, key)}; expected a number from 0 to 1")
-        if not self.limbs_weight >= 0:
+        if not 0 <= self.limbs_weight < math.inf:
             raise EgoposeError(f"train.limbs_weight is {self.limbs_weight}; expected 0 (all clips alike) or more")
         if self.lr <= 0 or self.clip <= 0 or self.window < 4 or self.rendered_window < 2:
             raise EgoposeError("train: lr and clip must be positive, window at least 4, rendered_window at least 2")

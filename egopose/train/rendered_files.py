@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,15 @@ def load_rendered(folder: str | os.PathLike[str], first: int | None = None) -> l
     if not places:
         raise EgoposeError(f"{folder}: holds no rendered clip (clip_*/); make some with: egopose synth")
     return [_clip(place) for place in places[:first]]
+
+
+def load_folders(folders: Iterable[str | os.PathLike[str]]) -> list[RenderedClip]:
+    """The clips of several folders, one folder after the other.
+
+    Raises:
+        EgoposeError: As :func:`load_rendered`.
+    """
+    return [clip for folder in folders for clip in load_rendered(folder)]
 
 
 def _clip(place: Path) -> RenderedClip:

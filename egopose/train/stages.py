@@ -66,12 +66,12 @@ def rendered_clips(config: TrainConfig) -> tuple[list[RenderedClip], list[Render
         EgoposeError: A folder is not usable, or a held-out subject is trained on.
     """
     from egopose.train.decoys import with_decoys
-    from egopose.train.rendered_files import load_rendered
+    from egopose.train.rendered_files import load_folders
 
-    clips = [clip for folder in config.rendered for clip in load_rendered(folder)]
+    clips = load_folders(config.rendered)
     if config.decoys is not None:
         clips = with_decoys(clips, config.decoys)
-    held = [clip for folder in config.held_out_rendered for clip in load_rendered(folder)]
+    held = load_folders(config.held_out_rendered)
     check_rendered_subjects({c.subject for c in clips}, {c.subject for c in held})
     return clips, held
 
@@ -86,9 +86,9 @@ def single_clips(config: TrainConfig, held: Sequence[RenderedClip]) -> list[Rend
     Raises:
         EgoposeError: A folder is not usable, or shows a held-out subject.
     """
-    from egopose.train.rendered_files import load_rendered
+    from egopose.train.rendered_files import load_folders
 
-    clips = [clip for folder in config.single for clip in load_rendered(folder)]
+    clips = load_folders(config.single)
     check_rendered_subjects({clip.subject for clip in clips}, {clip.subject for clip in held})
     return clips
 
@@ -139,12 +139,12 @@ def build_trainer(config: TrainConfig, *, rank: int = 0) -> Trainer:
         from egopose.train.rendered import MixedSource
         from egopose.train.rendered_scores import rendered_scores
 
-        clips, held_clips = rendered_clips(config)
         if config.remembered is None:
             raise EgoposeError(
                 "stage 'join' needs remembered: a folder of what was found in the images of the rendered clips; "
                 "tools/train_default.py makes one (egopose.train.remembered.remember)"
             )
+        clips, held_clips = rendered_clips(config)
         weights = load_weights(config.init, expect=config.model).sha256 if config.init else None
         windows = RememberedSource(clips, config, config.remembered, weights=weights, rank=rank)
         source = MixedSource(windows, (motion_source, config.motion_every))
